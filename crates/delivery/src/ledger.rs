@@ -1,0 +1,359 @@
+//! The ledger: the only owner of offsets. It knows every record that arrived and is not yet committed, and
+//! hands out windows.
+//!
+//! ```text
+//!            arrive             settle (any order)          take_settled
+//!  (absent) ───────► Pending ─────────────────► Settled ──────────────► in a window ──► confirmed
+//!                       │                          │                        │
+//!                       └────────── revoke / rewind: dropped by epoch ──────┘
+//! ```
+//!
+//! "Earlier" means earlier in arrival: offsets have gaps (commit markers, aborted and compacted records), so
+//! nothing here waits for offset + 1.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::{Epoch, Run, Ticket, TopicPartition, Window};
+
+/// Why the ledger did not take something. None of these is a failure: stale work is dropped and goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// The partition is not assigned, or waits for its rewind.
+    #[error("the partition is not assigned")]
+    NotAssigned,
+    /// The record belongs to an assignment that is over.
+    #[error("the record's epoch is over")]
+    Stale,
+    /// The record has its verdict already; a second one is a defect of the caller.
+    #[error("the record is settled already")]
+    SettledTwice,
+    /// The offset is not above the last one that arrived.
+    #[error("the offset does not follow the last one")]
+    OutOfOrder,
+}
+
+#[derive(Debug)]
+struct Entry<O> {
+    offset: i64,
+    bytes: usize,
+    settled: bool,
+    output: Option<O>,
+}
+
+#[derive(Debug)]
+struct Slot<O> {
+    partition: TopicPartition,
+    epoch: Epoch,
+    /// False while a rewind is under way: records of the old position may still be on their way.
+    reading: bool,
+    last_offset: Option<i64>,
+    /// Arrival number of the front entry.
+    front: u64,
+    entries: VecDeque<Entry<O>>,
+    /// Taken into a window whose outcome is not known yet.
+    out_records: usize,
+    out_bytes: usize,
+}
+
+/// Accounts for every record of every assigned partition. `O` is what a settled record produces.
+#[derive(Debug)]
+pub struct Ledger<O> {
+    index: HashMap<TopicPartition, u32>,
+    slots: Vec<Option<Slot<O>>>,
+    next_epoch: u64,
+    records: usize,
+    bytes: usize,
+}
+
+impl<O> Default for Ledger<O> {
+    fn default() -> Self {
+        Self { index: HashMap::new(), slots: Vec::new(), next_epoch: 0, records: 0, bytes: 0 }
+    }
+}
+
+impl<O> Ledger<O> {
+    /// An empty ledger, no partition assigned.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Records in flight: arrived under a current epoch and not confirmed.
+    pub fn records(&self) -> usize {
+        self.records
+    }
+
+    /// Bytes in flight.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// The assigned partitions with their epochs.
+    pub fn assignment(&self) -> impl Iterator<Item = (&TopicPartition, Epoch)> {
+        self.slots.iter().flatten().map(|s| (&s.partition, s.epoch))
+    }
+
+    /// Whether records under this ticket still count.
+    pub fn is_current(&self, ticket: Ticket) -> bool {
+        self.slot(ticket.slot).is_some_and(|s| s.epoch == ticket.epoch)
+    }
+
+    /// A partition came to us: a new epoch begins. Assigning one that is already here starts it afresh.
+    pub fn assign(&mut self, partition: TopicPartition) -> Epoch {
+        self.revoke(&partition);
+        let epoch = self.new_epoch();
+        let slot = Slot {
+            partition: partition.clone(),
+            epoch,
+            reading: true,
+            last_offset: None,
+            front: 0,
+            entries: VecDeque::new(),
+            out_records: 0,
+            out_bytes: 0,
+        };
+        let free = self.slots.iter().position(Option::is_none).unwrap_or_else(|| {
+            self.slots.push(None);
+            self.slots.len() - 1
+        });
+        self.slots[free] = Some(slot);
+        self.index.insert(partition, free as u32);
+        epoch
+    }
+
+    /// A partition went away: everything of it that is not committed is forgotten.
+    pub fn revoke(&mut self, partition: &TopicPartition) {
+        if let Some(id) = self.index.remove(partition) {
+            self.empty(id);
+            self.slots[id as usize] = None;
+        }
+    }
+
+    /// A partition will be read again from its committed offset: a new epoch begins now, and records are
+    /// refused until [`Ledger::rewound`], because those of the old position may still be on their way.
+    pub fn rewind(&mut self, partition: &TopicPartition) {
+        let epoch = self.new_epoch();
+        if let Some(&id) = self.index.get(partition) {
+            self.empty(id);
+            let slot = self.slots[id as usize].as_mut().expect("an indexed slot is filled");
+            slot.epoch = epoch;
+            slot.reading = false;
+            slot.last_offset = None;
+        }
+    }
+
+    /// The consumer has moved to the committed offset: what arrives from now on counts.
+    pub fn rewound(&mut self, partition: &TopicPartition) {
+        if let Some(&id) = self.index.get(partition) {
+            let slot = self.slots[id as usize].as_mut().expect("an indexed slot is filled");
+            slot.reading = true;
+        }
+    }
+
+    /// A record arrived. The ticket is shown again when it is settled.
+    pub fn arrive(&mut self, partition: &TopicPartition, offset: i64, bytes: usize) -> Result<Ticket, Refused> {
+        let &id = self.index.get(partition).ok_or(Refused::NotAssigned)?;
+        let slot = self.slots[id as usize].as_mut().expect("an indexed slot is filled");
+        if !slot.reading {
+            return Err(Refused::Stale);
+        }
+        if slot.last_offset.is_some_and(|last| offset <= last) {
+            return Err(Refused::OutOfOrder);
+        }
+        slot.last_offset = Some(offset);
+        let arrival = slot.front + slot.entries.len() as u64;
+        slot.entries.push_back(Entry { offset, bytes, settled: false, output: None });
+        self.records += 1;
+        self.bytes += bytes;
+        Ok(Ticket { slot: id, epoch: slot.epoch, arrival })
+    }
+
+    /// A record has its verdict; `output` is what it produces, if anything, and `bytes` what that adds to
+    /// the record's share of the budget.
+    pub fn settle(&mut self, ticket: Ticket, output: Option<O>, bytes: usize) -> Result<(), Refused> {
+        let slot = self.slots.get_mut(ticket.slot as usize).and_then(Option::as_mut).ok_or(Refused::Stale)?;
+        if slot.epoch != ticket.epoch {
+            return Err(Refused::Stale);
+        }
+        let at = ticket.arrival.checked_sub(slot.front).ok_or(Refused::SettledTwice)?;
+        let entry = slot.entries.get_mut(at as usize).ok_or(Refused::Stale)?;
+        if entry.settled {
+            return Err(Refused::SettledTwice);
+        }
+        entry.settled = true;
+        entry.output = output;
+        entry.bytes += bytes;
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    /// Whether some partition's oldest record is settled, so that a window would not be empty.
+    pub fn has_settled(&self) -> bool {
+        self.slots.iter().flatten().any(|s| s.entries.front().is_some_and(|e| e.settled))
+    }
+
+    /// Closes a window over the settled prefix of every partition for which `wanted` holds, of at most
+    /// about `max_bytes` (the first record of a window is always taken).
+    pub fn take_settled(&mut self, max_bytes: usize, wanted: impl Fn(&TopicPartition) -> bool) -> Window<O> {
+        let mut runs = Vec::new();
+        let mut taken = 0;
+        for slot in self.slots.iter_mut().flatten().filter(|s| wanted(&s.partition)) {
+            let mut run = Run {
+                partition: slot.partition.clone(),
+                epoch: slot.epoch,
+                outputs: Vec::new(),
+                next_offset: 0,
+                records: 0,
+                bytes: 0,
+            };
+            while let Some(entry) = slot.entries.front().filter(|e| e.settled) {
+                if taken > 0 && taken + entry.bytes > max_bytes {
+                    break;
+                }
+                taken += entry.bytes.max(1);
+                run.next_offset = entry.offset + 1;
+                run.records += 1;
+                run.bytes += entry.bytes;
+                let entry = slot.entries.pop_front().expect("looked at above");
+                slot.front += 1;
+                run.outputs.extend(entry.output);
+            }
+            if run.records > 0 {
+                slot.out_records += run.records;
+                slot.out_bytes += run.bytes;
+                runs.push(run);
+            }
+        }
+        Window { runs }
+    }
+
+    /// The window's commit is confirmed: what it held leaves the budget.
+    pub fn confirm(&mut self, window: &Window<O>) {
+        for run in &window.runs {
+            let Some(&id) = self.index.get(&run.partition) else { continue };
+            let slot = self.slots[id as usize].as_mut().expect("an indexed slot is filled");
+            if slot.epoch == run.epoch {
+                slot.out_records -= run.records;
+                slot.out_bytes -= run.bytes;
+                self.records -= run.records;
+                self.bytes -= run.bytes;
+            }
+        }
+    }
+
+    /// Drops the runs whose epoch is over. What remains may be produced again.
+    pub fn retain_current(&self, window: &mut Window<O>) {
+        window.runs.retain(|run| {
+            self.index.get(&run.partition).and_then(|&id| self.slot(id)).is_some_and(|s| s.epoch == run.epoch)
+        });
+    }
+
+    fn slot(&self, id: u32) -> Option<&Slot<O>> {
+        self.slots.get(id as usize).and_then(Option::as_ref)
+    }
+
+    fn new_epoch(&mut self) -> Epoch {
+        self.next_epoch += 1;
+        Epoch(self.next_epoch)
+    }
+
+    fn empty(&mut self, id: u32) {
+        let slot = self.slots[id as usize].as_mut().expect("only filled slots are emptied");
+        self.records -= slot.entries.len() + slot.out_records;
+        self.bytes -= slot.entries.iter().map(|e| e.bytes).sum::<usize>() + slot.out_bytes;
+        slot.front += slot.entries.len() as u64;
+        slot.entries.clear();
+        slot.out_records = 0;
+        slot.out_bytes = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn partition(number: i32) -> TopicPartition {
+        TopicPartition { topic: "t".into(), partition: number }
+    }
+
+    fn everything(ledger: &mut Ledger<i64>) -> Window<i64> {
+        ledger.take_settled(usize::MAX, |_| true)
+    }
+
+    #[test]
+    fn a_window_holds_the_settled_prefix_in_arrival_order_across_gaps_in_the_offsets() {
+        let mut ledger = Ledger::new();
+        ledger.assign(partition(0));
+        let tickets: Vec<_> =
+            [3, 4, 9, 12].iter().map(|&o| ledger.arrive(&partition(0), o, 10).expect("assigned")).collect();
+        ledger.settle(tickets[2], Some(9), 1).expect("first verdict");
+        assert!(!ledger.has_settled(), "the oldest record is still pending");
+        ledger.settle(tickets[0], Some(3), 1).expect("first verdict");
+        ledger.settle(tickets[1], None, 0).expect("first verdict");
+        let window = everything(&mut ledger);
+        assert_eq!(window.runs[0].outputs, [3, 9]);
+        assert_eq!(window.runs[0].next_offset, 10);
+        assert_eq!(window.records(), 3);
+        assert_eq!((ledger.records(), ledger.bytes()), (4, 42), "in flight until confirmed");
+        ledger.confirm(&window);
+        assert_eq!((ledger.records(), ledger.bytes()), (1, 10));
+    }
+
+    #[test]
+    fn a_second_verdict_is_refused() {
+        let mut ledger = Ledger::new();
+        ledger.assign(partition(0));
+        let ticket = ledger.arrive(&partition(0), 0, 1).expect("assigned");
+        assert_eq!(ledger.settle(ticket, Some(1), 0), Ok(()));
+        assert_eq!(ledger.settle(ticket, Some(1), 0), Err(Refused::SettledTwice));
+        everything(&mut ledger);
+        assert_eq!(ledger.settle(ticket, Some(1), 0), Err(Refused::SettledTwice), "also once it was taken");
+    }
+
+    #[test]
+    fn results_of_an_earlier_assignment_are_refused_after_the_partition_came_back() {
+        let mut ledger = Ledger::new();
+        ledger.assign(partition(0));
+        let old = ledger.arrive(&partition(0), 0, 1).expect("assigned");
+        ledger.revoke(&partition(0));
+        ledger.assign(partition(0));
+        let new = ledger.arrive(&partition(0), 0, 1).expect("assigned");
+        assert_eq!(ledger.settle(old, Some(0), 0), Err(Refused::Stale));
+        assert_eq!(ledger.settle(new, Some(0), 0), Ok(()));
+    }
+
+    #[test]
+    fn an_aborted_window_keeps_only_the_runs_whose_epochs_still_hold() {
+        let mut ledger = Ledger::new();
+        for p in 0..2 {
+            ledger.assign(partition(p));
+            let ticket = ledger.arrive(&partition(p), 7, 1).expect("assigned");
+            ledger.settle(ticket, Some(i64::from(p)), 0).expect("first verdict");
+        }
+        let mut window = everything(&mut ledger);
+        ledger.revoke(&partition(0));
+        ledger.retain_current(&mut window);
+        assert_eq!(window.outputs().copied().collect::<Vec<_>>(), [1]);
+        ledger.confirm(&window);
+        assert_eq!((ledger.records(), ledger.bytes()), (0, 0));
+    }
+
+    #[test]
+    fn while_a_partition_rewinds_records_of_the_old_position_are_refused() {
+        let mut ledger = Ledger::<i64>::new();
+        ledger.assign(partition(0));
+        ledger.arrive(&partition(0), 5, 1).expect("assigned");
+        ledger.rewind(&partition(0));
+        assert_eq!(ledger.arrive(&partition(0), 6, 1), Err(Refused::Stale));
+        ledger.rewound(&partition(0));
+        assert!(ledger.arrive(&partition(0), 5, 1).is_ok());
+        assert_eq!(ledger.records(), 1);
+    }
+
+    #[test]
+    fn an_offset_that_came_already_is_refused() {
+        let mut ledger = Ledger::<i64>::new();
+        ledger.assign(partition(0));
+        ledger.arrive(&partition(0), 5, 1).expect("assigned");
+        assert_eq!(ledger.arrive(&partition(0), 5, 1), Err(Refused::OutOfOrder));
+    }
+}
