@@ -1,0 +1,17 @@
+//! The Kafka client side of tests: topics, producing with an account of what was confirmed, and reading to the end.
+
+mod produce;
+mod read;
+mod topics;
+
+pub use produce::{Delivered, Outgoing, Producer};
+pub use read::{Record, check_topics, committed_lag, read_to_end, wait_until_settled};
+pub use topics::{create_topic, partitions, unique};
+
+use rdkafka::ClientConfig;
+
+fn config(bootstrap: &str) -> ClientConfig {
+    let mut config = ClientConfig::new();
+    config.set("bootstrap.servers", bootstrap).set("log_level", "3");
+    config
+}

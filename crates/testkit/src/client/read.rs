@@ -1,0 +1,185 @@
+//! Reading topics as a careful user would: `read_committed`, from the beginning to the end.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::{Offset, TopicPartitionList};
+
+use super::{config, partitions};
+use crate::checker::{Checker, Found, Seen};
+use crate::{Error, Result, wait};
+
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// A record as it lies on a topic, borrowed from the client.
+#[derive(Debug)]
+pub struct Record<'a>(&'a BorrowedMessage<'a>);
+
+impl Record<'_> {
+    /// Its topic.
+    pub fn topic(&self) -> &str {
+        self.0.topic()
+    }
+
+    /// Its partition.
+    pub fn partition(&self) -> i32 {
+        self.0.partition()
+    }
+
+    /// Its offset.
+    pub fn offset(&self) -> i64 {
+        self.0.offset()
+    }
+
+    /// Its key.
+    pub fn key(&self) -> Option<&[u8]> {
+        self.0.key()
+    }
+
+    /// Its value; none for a tombstone.
+    pub fn value(&self) -> Option<&[u8]> {
+        self.0.payload()
+    }
+
+    /// Its time in milliseconds since 1970.
+    pub fn time_ms(&self) -> Option<i64> {
+        self.0.timestamp().to_millis()
+    }
+
+    /// The last header of this name.
+    pub fn header(&self, name: &str) -> Option<&[u8]> {
+        let headers = self.0.headers()?;
+        let last = headers.iter().filter(|header| header.key == name).last();
+        last.and_then(|header| header.value)
+    }
+
+    /// All headers, in order.
+    pub fn headers(&self) -> Vec<(&str, Option<&[u8]>)> {
+        self.0.headers().map_or_else(Vec::new, |all| all.iter().map(|one| (one.key, one.value)).collect())
+    }
+}
+
+/// Waits until no partition of the topics has an open transaction, so that the end that `read_committed` readers see is
+/// the end there is.
+///
+/// # Errors
+/// When one is still open after `limit`.
+pub fn wait_until_settled(bootstrap: &str, topics: &[&str], limit: Duration) -> Result<()> {
+    // The end that a broker tells depends on the isolation of who asks.
+    let what = || "asking for the ends of topics".to_owned();
+    let asks = |isolation: &str| -> Result<BaseConsumer> {
+        config(bootstrap).set("isolation.level", isolation).create().map_err(Error::kafka(what()))
+    };
+    let (committed, all) = (asks("read_committed")?, asks("read_uncommitted")?);
+    for &topic in topics {
+        for partition in 0..partitions(bootstrap, topic)? {
+            let settled = wait::until(limit, || {
+                let stable = committed.fetch_watermarks(topic, partition, LIMIT).ok()?.1;
+                let written = all.fetch_watermarks(topic, partition, LIMIT).ok()?.1;
+                (stable >= written).then_some(())
+            });
+            settled.ok_or_else(|| Error::Timeout {
+                what: format!("the end of the open transaction on {topic}[{partition}]"),
+                within: limit,
+                context: String::new(),
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Reads every committed record of a topic, each partition in its order.
+///
+/// # Errors
+/// When the broker cannot be read.
+pub fn read_to_end(bootstrap: &str, topic: &str, mut each: impl FnMut(&Record<'_>)) -> Result<()> {
+    let what = || format!("reading {topic}");
+    let consumer: BaseConsumer = config(bootstrap)
+        .set("group.id", "twinlane-testkit-reader")
+        .set("enable.auto.commit", "false")
+        .set("isolation.level", "read_committed")
+        .set("enable.partition.eof", "true")
+        .set("fetch.wait.max.ms", "50")
+        .set("auto.offset.reset", "earliest")
+        .create()
+        .map_err(Error::kafka(what()))?;
+    let mut open: BTreeSet<i32> = (0..partitions(bootstrap, topic)?).collect();
+    let mut assignment = TopicPartitionList::new();
+    for &partition in &open {
+        assignment.add_partition_offset(topic, partition, Offset::Beginning).map_err(Error::kafka(what()))?;
+    }
+    consumer.assign(&assignment).map_err(Error::kafka(what()))?;
+    while !open.is_empty() {
+        match consumer.poll(LIMIT) {
+            Some(Ok(message)) => each(&Record(&message)),
+            Some(Err(KafkaError::PartitionEOF(partition))) => {
+                open.remove(&partition);
+            }
+            Some(Err(error)) => return Err(Error::kafka(what())(error)),
+            None => return Err(Error::Timeout { what: what(), within: LIMIT, context: String::new() }),
+        }
+    }
+    Ok(())
+}
+
+/// Waits until the topics are settled, and gives the checker every record of them.
+///
+/// # Errors
+/// When a transaction stays open for half a minute, or the broker cannot be read.
+pub fn check_topics(
+    bootstrap: &str,
+    checker: &mut Checker,
+    outputs: &[&str],
+    dead_letters: &[&str],
+) -> Result<()> {
+    let all: Vec<_> = outputs.iter().chain(dead_letters).copied().collect();
+    wait_until_settled(bootstrap, &all, LIMIT)?;
+    for (topics, found) in [(outputs, Found::Answer), (dead_letters, Found::DeadLetter)] {
+        for &topic in topics {
+            read_to_end(bootstrap, topic, |record| {
+                let stage = match found {
+                    Found::DeadLetter => record.header("twinlane-dead-stage").unwrap_or_default(),
+                    Found::Answer => b"",
+                };
+                checker.seen(&Seen {
+                    topic,
+                    partition: record.partition(),
+                    found,
+                    stage: std::str::from_utf8(stage).unwrap_or("?"),
+                    source: record.header("twinlane-source"),
+                });
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// How many records of a topic a group has not committed yet. Commit markers count as records, so a topic that is
+/// written in transactions keeps a lag of one per partition.
+///
+/// # Errors
+/// When the broker does not answer.
+pub fn committed_lag(bootstrap: &str, group: &str, topic: &str) -> Result<i64> {
+    let what = || format!("asking how far {group} is on {topic}");
+    let consumer: BaseConsumer =
+        config(bootstrap).set("group.id", group).create().map_err(Error::kafka(what()))?;
+    let mut wanted = TopicPartitionList::new();
+    for partition in 0..partitions(bootstrap, topic)? {
+        wanted.add_partition(topic, partition);
+    }
+    let committed = consumer.committed_offsets(wanted, LIMIT).map_err(Error::kafka(what()))?;
+    let mut lag = 0;
+    for element in committed.elements() {
+        let (start, end) =
+            consumer.fetch_watermarks(topic, element.partition(), LIMIT).map_err(Error::kafka(what()))?;
+        let position = match element.offset() {
+            Offset::Offset(offset) => offset,
+            _ => start,
+        };
+        lag += (end - position).max(0);
+    }
+    Ok(lag)
+}
