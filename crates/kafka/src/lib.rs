@@ -1,1 +1,22 @@
-//! kafka
+//! Everything that touches librdkafka: a consumer on its own thread that turns rebalances into events, a
+//! transactional producer on another, and a look at topics. Decisions live elsewhere; this crate carries them
+//! out and reports what the brokers said.
+
+mod config;
+mod consumer;
+mod error;
+mod membership;
+pub mod metric_names;
+mod outgoing;
+mod start;
+mod topics;
+mod transactor;
+
+pub use config::Connection;
+pub use consumer::{Consumer, ConsumerOptions, Inbound};
+pub use error::Error;
+pub use membership::Membership;
+pub use outgoing::Outgoing;
+pub use start::BelowStart;
+pub use topics::{TopicFacts, Topics};
+pub use transactor::{Outcome, Transactor, TransactorOptions};

@@ -1,0 +1,121 @@
+//! Client settings: what exactly once needs is fixed here, everything else may be overridden by the user.
+
+use std::collections::BTreeMap;
+
+use rdkafka::ClientConfig;
+
+/// How to reach a cluster. Cheap to clone; built once from the settings.
+#[derive(Clone, Debug, Default)]
+pub struct Connection {
+    /// Bootstrap addresses, `host:port,host:port`.
+    pub brokers: String,
+    /// librdkafka properties for every client (security, time-outs), as the user set them.
+    pub common: BTreeMap<String, String>,
+    /// Properties for consumers alone.
+    pub consumer: BTreeMap<String, String>,
+    /// Properties for producers alone.
+    pub producer: BTreeMap<String, String>,
+}
+
+/// Defaults for consumers that a user may override.
+const CONSUMER_DEFAULTS: &[(&str, &str)] = &[
+    ("session.timeout.ms", "6000"),
+    ("heartbeat.interval.ms", "2000"),
+    // New partitions are found within seconds instead of five minutes.
+    ("topic.metadata.refresh.interval.ms", "10000"),
+    // A full local queue postpones the next fetch by this much; the default of a second saw-tooths.
+    ("fetch.queue.backoff.ms", "10"),
+    ("fetch.wait.max.ms", "100"),
+    ("queued.max.messages.kbytes", "32768"),
+    ("partition.assignment.strategy", "cooperative-sticky"),
+];
+
+/// What the delivery argument rests on; overriding these would break it silently.
+const CONSUMER_FIXED: &[(&str, &str)] = &[
+    ("enable.auto.commit", "false"),
+    ("enable.auto.offset.store", "false"),
+    ("auto.offset.reset", "error"),
+    ("isolation.level", "read_committed"),
+];
+
+const PRODUCER_DEFAULTS: &[(&str, &str)] = &[
+    // A transaction begins with its outputs in memory, so this covers a produce and a commit, no model run.
+    ("transaction.timeout.ms", "10000"),
+    ("compression.type", "lz4"),
+    ("linger.ms", "5"),
+    ("batch.num.messages", "50000"),
+    ("queue.buffering.max.messages", "1000000"),
+    // AddOffsetsToTxn retries CONCURRENT_TRANSACTIONS at this pace.
+    ("retry.backoff.ms", "10"),
+    // The topic's own limit decides; the client must not refuse before it.
+    ("message.max.bytes", "104857600"),
+];
+
+const COMMON_DEFAULTS: &[(&str, &str)] = &[
+    ("reconnect.backoff.ms", "50"),
+    ("reconnect.backoff.max.ms", "1000"),
+    ("log.connection.close", "false"),
+];
+
+impl Connection {
+    /// A connection without any overrides.
+    pub fn new(brokers: impl Into<String>) -> Self {
+        Self { brokers: brokers.into(), ..Self::default() }
+    }
+
+    fn base(&self, client_id: &str) -> ClientConfig {
+        let mut config = ClientConfig::new();
+        config.set("bootstrap.servers", &self.brokers).set("client.id", client_id);
+        set(&mut config, COMMON_DEFAULTS);
+        for (key, value) in &self.common {
+            config.set(key, value);
+        }
+        config
+    }
+
+    pub(crate) fn consumer_config(&self, client_id: &str, group: &str) -> ClientConfig {
+        let mut config = self.base(client_id);
+        set(&mut config, CONSUMER_DEFAULTS);
+        for (key, value) in &self.consumer {
+            config.set(key, value);
+        }
+        set(&mut config, CONSUMER_FIXED);
+        config.set("group.id", group);
+        config
+    }
+
+    pub(crate) fn producer_config(&self, client_id: &str, transactional_id: &str) -> ClientConfig {
+        let mut config = self.base(client_id);
+        set(&mut config, PRODUCER_DEFAULTS);
+        for (key, value) in &self.producer {
+            config.set(key, value);
+        }
+        config.set("transactional.id", transactional_id).set("enable.idempotence", "true");
+        config
+    }
+
+    pub(crate) fn admin_config(&self) -> ClientConfig {
+        self.base("twinlane-admin")
+    }
+}
+
+fn set(config: &mut ClientConfig, properties: &[(&str, &str)]) {
+    for (key, value) in properties {
+        config.set(*key, *value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_exactly_once_rests_on_cannot_be_overridden() {
+        let mut connection = Connection::new("localhost:1");
+        connection.consumer.insert("isolation.level".into(), "read_uncommitted".into());
+        connection.consumer.insert("session.timeout.ms".into(), "9000".into());
+        let config = connection.consumer_config("c", "g");
+        assert_eq!(config.get("isolation.level"), Some("read_committed"));
+        assert_eq!(config.get("session.timeout.ms"), Some("9000"));
+    }
+}

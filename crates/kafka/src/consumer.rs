@@ -1,0 +1,452 @@
+//! The consumer thread: polls librdkafka, turns what it gets into [`Inbound`] events in one ordered channel,
+//! and answers commands. Rebalance callbacks run inside `poll` on this thread, so a revoke can wait here for
+//! the stage without stopping anything else.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use rdkafka::{
+    ClientContext, Message, Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer as _, ConsumerContext},
+    error::KafkaError,
+    message::{BorrowedMessage, Headers as _},
+    types::{RDKafkaErrorCode, RDKafkaRespErr},
+};
+use twinlane_delivery::TopicPartition;
+use twinlane_record::{Coordinates, Envelope, Header, Headers};
+
+use crate::{
+    BelowStart, Connection, Error, Membership,
+    error::is_authorisation,
+    start::{Start, resolve},
+};
+
+/// What happened on the consumer's side, in order.
+#[derive(Debug)]
+pub enum Inbound {
+    /// Records, in the order in which they were polled.
+    Records(Vec<Envelope>),
+    /// These partitions are ours now; their records follow.
+    Assigned(Vec<TopicPartition>),
+    /// These partitions go. The callback returns, and the next owner starts, once `done` is dropped or sent.
+    Revoked {
+        /// The partitions.
+        partitions: Vec<TopicPartition>,
+        /// They are gone already: nothing of them may be committed any more.
+        lost: bool,
+        /// Answer when every transaction that holds them is resolved.
+        done: Sender<()>,
+    },
+    /// After [`Consumer::rewind`]: records that follow come from the committed offset.
+    Rewound(Vec<TopicPartition>),
+    /// This partition is not read: records were deleted before they were answered.
+    Halted {
+        /// The partition.
+        partition: TopicPartition,
+        /// Its committed offset.
+        committed: i64,
+        /// The first offset that is still there.
+        log_start: i64,
+    },
+    /// The position of some partition fell out of its log while it was read.
+    OutOfRange,
+    /// The stage cannot go on.
+    Failed(Error),
+    /// The consumer has left its group; nothing follows.
+    Closed,
+}
+
+/// What a consumer reads and how.
+#[derive(Clone, Debug)]
+pub struct ConsumerOptions {
+    /// Name for logs and broker metrics.
+    pub client_id: String,
+    /// Consumer group.
+    pub group: String,
+    /// Topics, with what to do when retention has passed the committed offset.
+    pub topics: Vec<(Arc<str>, BelowStart)>,
+}
+
+enum Command {
+    Rewind(Vec<TopicPartition>),
+    Stop,
+}
+
+/// Handle of the consumer thread.
+pub struct Consumer {
+    client: Arc<BaseConsumer<Context>>,
+    commands: Sender<Command>,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Batches of records that may wait for the stage. When it is full the consumer thread waits; the stage
+/// never blocks on it, and pauses long before by its budget.
+const INBOUND_CAPACITY: usize = 64;
+/// Records handed over at once at most: enough to amortise the channel, few enough to keep latency low.
+const GULP: usize = 256;
+const POLL: Duration = Duration::from_millis(50);
+
+impl Consumer {
+    /// Joins the group and starts reading.
+    pub fn start(
+        connection: &Connection,
+        options: ConsumerOptions,
+    ) -> Result<(Self, Receiver<Inbound>), Error> {
+        let (inbound, events) = bounded(INBOUND_CAPACITY);
+        let (commands, orders) = unbounded();
+        let below_start = options.topics.iter().map(|(t, b)| (t.to_string(), *b)).collect();
+        let context =
+            Context { inbound: inbound.clone(), below_start, stopping: Arc::new(AtomicBool::new(false)) };
+        let stopping = context.stopping.clone();
+        let client: BaseConsumer<Context> = connection
+            .consumer_config(&options.client_id, &options.group)
+            .create_with_context(context)
+            .map_err(Error::Settings)?;
+        let client = Arc::new(client);
+        let topics: Vec<&str> = options.topics.iter().map(|(t, _)| &**t).collect();
+        client.subscribe(&topics).map_err(|source| Error::Client { what: "subscribe".into(), source })?;
+        let reader = Reader {
+            client: client.clone(),
+            inbound,
+            orders,
+            stopping,
+            topics: HashMap::new(),
+            last_complaint: None,
+        };
+        let thread = std::thread::Builder::new()
+            .name("kafka-consumer".into())
+            .spawn(move || reader.run())
+            .expect("the system can start a thread");
+        Ok((Self { client, commands, thread: Some(thread) }, events))
+    }
+
+    /// Group metadata for the transaction thread.
+    pub fn membership(&self) -> Membership {
+        Membership(self.client.clone())
+    }
+
+    /// Stops fetching all assigned partitions; polling goes on.
+    pub fn pause(&self) {
+        self.with_assignment("pause", |client, all| client.pause(all));
+    }
+
+    /// Fetches all assigned partitions again, except `halted`.
+    pub fn resume(&self, halted: &[TopicPartition]) {
+        self.with_assignment("resume", |client, all| {
+            let mut list = TopicPartitionList::new();
+            for element in all.elements() {
+                let is_halted =
+                    halted.iter().any(|h| *h.topic == *element.topic() && h.partition == element.partition());
+                if !is_halted {
+                    list.add_partition(element.topic(), element.partition());
+                }
+            }
+            client.resume(&list)
+        });
+    }
+
+    fn with_assignment(
+        &self,
+        what: &str,
+        act: impl Fn(&BaseConsumer<Context>, &TopicPartitionList) -> Result<(), KafkaError>,
+    ) {
+        // A partition may go between the two calls; that is the only way in which these fail.
+        if let Err(error) = self.client.assignment().and_then(|all| act(&self.client, &all)) {
+            tracing::debug!(%error, what, "a partition went away meanwhile");
+        }
+    }
+
+    /// Reads these partitions again from their committed offsets; [`Inbound::Rewound`] marks the point.
+    pub fn rewind(&self, partitions: Vec<TopicPartition>) {
+        // The thread outlives the stage; a closed channel means that it is stopping already.
+        let _ = self.commands.send(Command::Rewind(partitions));
+    }
+
+    /// Leaves the group. A last [`Inbound::Revoked`] comes before [`Inbound::Closed`].
+    pub fn stop(&self) {
+        let _ = self.commands.send(Command::Stop);
+    }
+}
+
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.stop();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Runs rebalances: librdkafka calls it on the polling thread.
+pub(crate) struct Context {
+    inbound: Sender<Inbound>,
+    below_start: HashMap<String, BelowStart>,
+    stopping: Arc<AtomicBool>,
+}
+
+impl ClientContext for Context {
+    fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(%error, reason, "consumer");
+    }
+}
+
+impl ConsumerContext for Context {
+    fn rebalance(&self, client: &BaseConsumer<Self>, event: RDKafkaRespErr, list: &mut TopicPartitionList) {
+        let partitions = named(list);
+        match event {
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(client, partitions),
+            RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
+                self.revoke(partitions, client.assignment_lost());
+                if let Err(error) = client.incremental_unassign(list) {
+                    tracing::warn!(%error, "unassign");
+                }
+            }
+            other => tracing::error!(?other, "rebalance failed"),
+        }
+    }
+}
+
+impl Context {
+    fn assign(&self, client: &BaseConsumer<Self>, partitions: Vec<TopicPartition>) {
+        let Some(starts) = self.resolve(client, &partitions) else { return };
+        let mut list = TopicPartitionList::new();
+        let mut halted = TopicPartitionList::new();
+        let mut read = Vec::new();
+        let mut not_read = Vec::new();
+        for (partition, start) in starts {
+            match start {
+                Start::From(offset) => {
+                    add(&mut list, &partition, offset);
+                    read.push(partition);
+                }
+                // Assigned and paused: the group protocol wants it back from us at the next revoke. The
+                // ledger does not know it, so a record that slips through is refused.
+                Start::Halted { committed, log_start } => {
+                    add(&mut list, &partition, Offset::Beginning);
+                    halted.add_partition(&partition.topic, partition.partition);
+                    not_read.push(Inbound::Halted { partition, committed, log_start });
+                }
+            }
+        }
+        // The stage opens the epochs before the first record can arrive.
+        self.tell(Inbound::Assigned(read));
+        if let Err(source) = client.incremental_assign(&list) {
+            self.tell(Inbound::Failed(Error::Client { what: "assign partitions".into(), source }));
+        }
+        if halted.count() > 0 {
+            let _ = client.pause(&halted);
+        }
+        for event in not_read {
+            self.tell(event);
+        }
+    }
+
+    /// Asks for the offsets until the brokers answer; heartbeats go on meanwhile. `None`: stopping.
+    fn resolve(
+        &self,
+        client: &BaseConsumer<Self>,
+        partitions: &[TopicPartition],
+    ) -> Option<Vec<(TopicPartition, Start)>> {
+        loop {
+            let policy = |topic: &str| self.below_start.get(topic).copied().unwrap_or(BelowStart::Stop);
+            match resolve(client, partitions, policy) {
+                Ok(starts) => return Some(starts),
+                Err(error) => {
+                    let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+                    if is_authorisation(code) {
+                        let what = "read committed offsets".into();
+                        self.tell(Inbound::Failed(Error::Unauthorised { what, code }));
+                        return None;
+                    }
+                    tracing::warn!(%error, "waiting for the committed offsets");
+                }
+            }
+            if self.stopping.load(Ordering::Acquire) {
+                return None;
+            }
+        }
+    }
+
+    fn revoke(&self, partitions: Vec<TopicPartition>, lost: bool) {
+        let (done, resolved) = bounded(1);
+        self.tell(Inbound::Revoked { partitions, lost, done });
+        // Returning hands the partitions over, so this waits as long as it takes: until the transaction
+        // thread has aborted or had its offsets accepted. A stage that is gone drops the sender.
+        let _ = resolved.recv();
+    }
+
+    fn tell(&self, event: Inbound) {
+        // Fails only when the stage is gone, and then nobody wants to know.
+        let _ = self.inbound.send(event);
+    }
+}
+
+struct Reader {
+    client: Arc<BaseConsumer<Context>>,
+    inbound: Sender<Inbound>,
+    orders: Receiver<Command>,
+    stopping: Arc<AtomicBool>,
+    /// One allocation per topic name instead of one per record.
+    topics: HashMap<String, Arc<str>>,
+    last_complaint: Option<Instant>,
+}
+
+impl Reader {
+    fn run(mut self) {
+        loop {
+            match self.orders.try_recv() {
+                Ok(Command::Rewind(partitions)) => self.rewind(partitions),
+                Ok(Command::Stop) | Err(crossbeam_channel::TryRecvError::Disconnected) => break,
+                Err(crossbeam_channel::TryRecvError::Empty) => {}
+            }
+            if !self.gulp() {
+                break;
+            }
+        }
+        self.leave();
+        let _ = self.inbound.send(Inbound::Closed);
+    }
+
+    /// Polls until there is nothing or enough, and hands it over. False: the stage is gone.
+    fn gulp(&mut self) -> bool {
+        let client = self.client.clone();
+        let mut records = Vec::new();
+        let mut patience = POLL;
+        while records.len() < GULP {
+            match client.poll(patience) {
+                Some(Ok(message)) => {
+                    records.push(self.envelope(&message));
+                    patience = Duration::ZERO;
+                }
+                Some(Err(error)) => {
+                    if let Some(event) = self.classify(error) {
+                        return self.inbound.send(event).is_ok();
+                    }
+                    break;
+                }
+                // Also after a rebalance was served, so this does not mean that the topics are empty.
+                None => break,
+            }
+        }
+        records.is_empty() || self.inbound.send(Inbound::Records(records)).is_ok()
+    }
+
+    fn envelope(&mut self, message: &BorrowedMessage<'_>) -> Envelope {
+        let topic = match self.topics.get(message.topic()) {
+            Some(topic) => topic.clone(),
+            None => {
+                let topic: Arc<str> = message.topic().into();
+                self.topics.insert(message.topic().to_owned(), topic.clone());
+                topic
+            }
+        };
+        // Copied, not borrowed: one retained message would pin its whole fetch buffer.
+        let headers = message.headers().map_or_else(Vec::new, |headers| {
+            headers
+                .iter()
+                .map(|h| Header { name: h.key.into(), value: h.value.map(Bytes::copy_from_slice) })
+                .collect()
+        });
+        Envelope {
+            at: Coordinates { topic, partition: message.partition(), offset: message.offset() },
+            timestamp_ms: message.timestamp().to_millis(),
+            key: message.key().map(Bytes::copy_from_slice),
+            value: message.payload().map(Bytes::copy_from_slice),
+            headers: Headers(headers),
+        }
+    }
+
+    /// An event for the stage, or `None` for what heals by itself.
+    fn classify(&mut self, error: KafkaError) -> Option<Inbound> {
+        use RDKafkaErrorCode as E;
+        match error.rdkafka_error_code() {
+            Some(code) if is_authorisation(code) => {
+                Some(Inbound::Failed(Error::Unauthorised { what: "consume".into(), code }))
+            }
+            Some(E::AutoOffsetReset | E::OffsetOutOfRange) => Some(Inbound::OutOfRange),
+            Some(E::Fatal) => Some(Inbound::Failed(Error::Client { what: "consume".into(), source: error })),
+            _ => {
+                // Brokers that are away say so several times a second.
+                if self.last_complaint.is_none_or(|at| at.elapsed() > Duration::from_secs(5)) {
+                    self.last_complaint = Some(Instant::now());
+                    tracing::warn!(%error, "consuming goes on when this heals");
+                }
+                None
+            }
+        }
+    }
+
+    fn rewind(&mut self, partitions: Vec<TopicPartition>) {
+        let context = self.client.context().clone();
+        let Some(starts) = context.resolve(&self.client, &partitions) else { return };
+        let mut list = TopicPartitionList::new();
+        let mut read = Vec::new();
+        for (partition, start) in starts {
+            match start {
+                Start::From(offset) => {
+                    add(&mut list, &partition, offset);
+                    read.push(partition);
+                }
+                Start::Halted { committed, log_start } => {
+                    let mut halted = TopicPartitionList::new();
+                    halted.add_partition(&partition.topic, partition.partition);
+                    let _ = self.client.pause(&halted);
+                    let _ = self.inbound.send(Inbound::Halted { partition, committed, log_start });
+                }
+            }
+        }
+        if let Err(error) = self.client.seek_partitions(list, Duration::from_secs(10)) {
+            tracing::warn!(%error, "seek failed; trying again");
+            // The stage still refuses these partitions' records, so asking it again loses nothing.
+            let _ = self.inbound.send(Inbound::OutOfRange);
+            return;
+        }
+        let _ = self.inbound.send(Inbound::Rewound(read));
+    }
+
+    fn leave(&mut self) {
+        self.stopping.store(true, Ordering::Release);
+        self.client.unsubscribe();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let client = self.client.clone();
+        // Serves the last revoke. Records that still come are not handed over: their owner is the next one.
+        while client.assignment().is_ok_and(|a| a.count() > 0) && Instant::now() < deadline {
+            let _ = client.poll(POLL);
+        }
+    }
+}
+
+fn add(list: &mut TopicPartitionList, partition: &TopicPartition, offset: Offset) {
+    list.add_partition_offset(&partition.topic, partition.partition, offset)
+        .expect("offsets of the log and `Beginning` are valid to assign");
+}
+
+fn named(list: &TopicPartitionList) -> Vec<TopicPartition> {
+    list.elements()
+        .iter()
+        .map(|e| TopicPartition { topic: e.topic().into(), partition: e.partition() })
+        .collect()
+}
+
+/// librdkafka's own log lines, under our levels.
+pub(crate) fn log(level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
+    use rdkafka::config::RDKafkaLogLevel as L;
+    match level {
+        L::Emerg | L::Alert | L::Critical | L::Error => tracing::warn!(facility, "{message}"),
+        L::Warning | L::Notice => tracing::info!(facility, "{message}"),
+        L::Info | L::Debug => tracing::debug!(facility, "{message}"),
+    }
+}

@@ -1,0 +1,73 @@
+//! What can go wrong with Kafka, sorted by what a caller can do about it.
+
+use rdkafka::{error::KafkaError, types::RDKafkaErrorCode};
+
+/// An error that ends a stage. Errors that heal (brokers away, time-outs, rebalances) are logged and retried
+/// inside this crate and never surface here.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A client setting is not one that librdkafka knows, or its value is wrong.
+    #[error("the Kafka client refused its settings: {0}; check the [kafka] section of the settings")]
+    Settings(#[source] KafkaError),
+    /// The brokers refused us, or sign-in failed.
+    #[error("not authorised: {what}: {code}; grant the principal access or correct its credentials")]
+    Unauthorised {
+        /// What was being done.
+        what: String,
+        /// The broker's answer.
+        code: RDKafkaErrorCode,
+    },
+    /// A topic does not exist.
+    #[error(
+        "topic `{0}` does not exist; create it (`twinlane topics create` makes all that a pipeline needs)"
+    )]
+    MissingTopic(String),
+    /// A topic has another number of partitions than the pipeline plans.
+    #[error(
+        "topic `{topic}` has {found} partitions where the pipeline plans {planned}; set `partitions: {found}` in the pipeline file, or drain and recreate the topic"
+    )]
+    Partitions {
+        /// The topic.
+        topic: String,
+        /// What the brokers say.
+        found: i32,
+        /// What the plan says.
+        planned: i32,
+    },
+    /// No broker answered.
+    #[error("no Kafka broker answered at {brokers}: {source}; is the cluster up and the address right?")]
+    Unreachable {
+        /// The bootstrap addresses.
+        brokers: String,
+        /// The client's last word.
+        source: KafkaError,
+    },
+    /// Another process runs under the same transactional id.
+    #[error(
+        "fenced: another process uses the transactional id `{0}`; give every replica of a stage its own --ordinal"
+    )]
+    Fenced(String),
+    /// Something this crate has no better word for.
+    #[error("{what}: {source}")]
+    Client {
+        /// What was being done.
+        what: String,
+        /// The client's error.
+        source: KafkaError,
+    },
+}
+
+/// Whether an error code means that waiting will not help, because somebody must grant something.
+pub(crate) fn is_authorisation(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as E;
+    matches!(
+        code,
+        E::TopicAuthorizationFailed
+            | E::GroupAuthorizationFailed
+            | E::ClusterAuthorizationFailed
+            | E::TransactionalIdAuthorizationFailed
+            | E::SaslAuthenticationFailed
+            | E::Authentication
+    )
+}

@@ -1,0 +1,8 @@
+//! Names of the metrics that this crate records. Dashboards depend on them.
+
+/// Histogram: seconds from the first produce of a transaction to the end of its commit. Label `stage`.
+pub const TRANSACTION_SECONDS: &str = "twinlane_transaction_seconds";
+/// Counter: transactions that were aborted and produced again, by `stage` and `cause`.
+pub const ABORTS: &str = "twinlane_transaction_aborts_total";
+/// Counter: producers built anew after a fatal error, by `stage`.
+pub const PRODUCER_REBUILDS: &str = "twinlane_producer_rebuilds_total";

@@ -1,0 +1,87 @@
+//! Where to start reading a partition. Never left to a client's default: without a committed offset it is the
+//! beginning (so that partitions added later lose nothing), and a committed offset that retention has passed
+//! stops the partition unless the pipeline says otherwise.
+
+use std::time::Duration;
+
+use rdkafka::{
+    Offset, TopicPartitionList,
+    consumer::{BaseConsumer, Consumer as _},
+    error::KafkaResult,
+};
+use twinlane_delivery::TopicPartition;
+
+use crate::consumer::Context;
+
+/// What to do when the committed offset lies below the start of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BelowStart {
+    /// Stop the partition and say so (default): somebody must decide about the lost records.
+    Stop,
+    /// Go on from the earliest record there is.
+    Earliest,
+}
+
+/// The decision for one partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Start {
+    /// Read from here.
+    From(Offset),
+    /// Do not read: the records between were deleted before they were answered.
+    Halted { committed: i64, log_start: i64 },
+}
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Asks the brokers. `committed_offsets` under `read_committed` waits for transactions of a former owner
+/// that are still pending.
+pub(crate) fn resolve(
+    consumer: &BaseConsumer<Context>,
+    partitions: &[TopicPartition],
+    below_start: impl Fn(&str) -> BelowStart,
+) -> KafkaResult<Vec<(TopicPartition, Start)>> {
+    let mut asked = TopicPartitionList::with_capacity(partitions.len());
+    for tp in partitions {
+        asked.add_partition(&tp.topic, tp.partition);
+    }
+    let committed = consumer.committed_offsets(asked, PATIENCE)?;
+    let mut starts = Vec::with_capacity(partitions.len());
+    for tp in partitions {
+        let found = committed.find_partition(&tp.topic, tp.partition);
+        if let Some(element) = &found {
+            element.error()?;
+        }
+        let start = match found.map(|e| e.offset()) {
+            Some(Offset::Offset(offset)) => {
+                let (log_start, _) = consumer.fetch_watermarks(&tp.topic, tp.partition, PATIENCE)?;
+                decide(offset, log_start, below_start(&tp.topic))
+            }
+            _ => Start::From(Offset::Beginning),
+        };
+        starts.push((tp.clone(), start));
+    }
+    Ok(starts)
+}
+
+fn decide(committed: i64, log_start: i64, policy: BelowStart) -> Start {
+    if committed >= log_start {
+        return Start::From(Offset::Offset(committed));
+    }
+    tracing::error!(committed, log_start, ?policy, "records were deleted before they were answered");
+    match policy {
+        BelowStart::Stop => Start::Halted { committed, log_start },
+        BelowStart::Earliest => Start::From(Offset::Offset(log_start)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_offset_past_retention_stops_the_partition_unless_told_otherwise() {
+        assert_eq!(decide(5, 5, BelowStart::Stop), Start::From(Offset::Offset(5)));
+        assert_eq!(decide(4, 9, BelowStart::Stop), Start::Halted { committed: 4, log_start: 9 });
+        assert_eq!(decide(4, 9, BelowStart::Earliest), Start::From(Offset::Offset(9)));
+    }
+}

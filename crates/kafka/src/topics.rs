@@ -1,0 +1,120 @@
+//! What the cluster says about topics, asked once at start, and creating those that are missing.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use rdkafka::{
+    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
+    client::DefaultClientContext,
+    error::KafkaError,
+    types::RDKafkaErrorCode,
+};
+
+use crate::{Connection, Error, error::is_authorisation};
+
+/// What a stage must know of a topic before it produces to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicFacts {
+    /// Number of partitions.
+    pub partitions: i32,
+    /// The broker's limit for one record batch, bytes (`max.message.bytes`).
+    pub max_message_bytes: usize,
+}
+
+/// Admin client for topics. Its calls block.
+pub struct Topics {
+    client: AdminClient<DefaultClientContext>,
+    brokers: String,
+}
+
+const PATIENCE: Duration = Duration::from_secs(15);
+/// Kafka's default for `max.message.bytes`, where the principal may not read topic settings.
+const DEFAULT_MAX_MESSAGE_BYTES: usize = 1_048_588;
+
+impl Topics {
+    /// Connects to the cluster.
+    pub fn connect(connection: &Connection) -> Result<Self, Error> {
+        let client = connection.admin_config().create().map_err(Error::Settings)?;
+        Ok(Self { client, brokers: connection.brokers.clone() })
+    }
+
+    /// Partitions and size limits of these topics. A topic that does not exist is an error.
+    pub fn describe(&self, names: &[Arc<str>]) -> Result<HashMap<Arc<str>, TopicFacts>, Error> {
+        let mut facts = HashMap::new();
+        let metadata = self.client.inner().fetch_metadata(None, PATIENCE).map_err(|e| self.unreachable(e))?;
+        for name in names {
+            let topic = metadata
+                .topics()
+                .iter()
+                .find(|t| t.name() == &**name && t.error().is_none() && !t.partitions().is_empty())
+                .ok_or_else(|| Error::MissingTopic(name.to_string()))?;
+            let partitions = topic.partitions().len() as i32;
+            facts.insert(
+                name.clone(),
+                TopicFacts { partitions, max_message_bytes: DEFAULT_MAX_MESSAGE_BYTES },
+            );
+        }
+        let wanted: Vec<_> = names.iter().map(|n| ResourceSpecifier::Topic(n)).collect();
+        let described =
+            futures_executor::block_on(self.client.describe_configs(&wanted, &AdminOptions::new()))
+                .map_err(|source| Error::Client { what: "describe topics".into(), source })?;
+        for (name, settings) in names.iter().zip(described) {
+            let limit = settings.ok().and_then(|s| s.get("max.message.bytes")?.value.as_ref()?.parse().ok());
+            match limit {
+                Some(limit) => {
+                    if let Some(known) = facts.get_mut(name) {
+                        known.max_message_bytes = limit;
+                    }
+                }
+                None => {
+                    tracing::warn!(topic = %name, "may not read the topic's settings; assuming 1 MiB records")
+                }
+            }
+        }
+        Ok(facts)
+    }
+
+    /// Creates the topics that do not exist and returns their names. `replication` is capped by the cluster.
+    pub fn create_missing(
+        &self,
+        wanted: &[(Arc<str>, i32)],
+        settings: &[(&str, &str)],
+    ) -> Result<Vec<Arc<str>>, Error> {
+        let metadata = self.client.inner().fetch_metadata(None, PATIENCE).map_err(|e| self.unreachable(e))?;
+        let replication = metadata.brokers().len().clamp(1, 3) as i32;
+        let missing: Vec<_> = wanted
+            .iter()
+            .filter(|(name, _)| !metadata.topics().iter().any(|t| t.name() == &**name))
+            .collect();
+        let new: Vec<_> = missing
+            .iter()
+            .map(|(name, partitions)| {
+                settings.iter().fold(
+                    NewTopic::new(name, *partitions, TopicReplication::Fixed(replication)),
+                    |topic, (key, value)| topic.set(key, value),
+                )
+            })
+            .collect();
+        if new.is_empty() {
+            return Ok(Vec::new());
+        }
+        let results = futures_executor::block_on(self.client.create_topics(&new, &AdminOptions::new()))
+            .map_err(|source| Error::Client { what: "create topics".into(), source })?;
+        for result in results {
+            match result {
+                Ok(_) | Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((topic, code)) if is_authorisation(code) => {
+                    return Err(Error::Unauthorised { what: format!("create topic `{topic}`"), code });
+                }
+                Err((topic, code)) => {
+                    let source = KafkaError::AdminOp(code);
+                    return Err(Error::Client { what: format!("create topic `{topic}`"), source });
+                }
+            }
+        }
+        Ok(missing.into_iter().map(|(name, _)| name.clone()).collect())
+    }
+
+    fn unreachable(&self, source: KafkaError) -> Error {
+        Error::Unreachable { brokers: self.brokers.clone(), source }
+    }
+}
