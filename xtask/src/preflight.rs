@@ -1,0 +1,141 @@
+//! What this machine must have before anything is fetched or built, named all at once, each with the command that
+//! installs it. What is cached already is not asked for.
+
+use std::process::{Command, Stdio};
+
+use anyhow::{Result, bail};
+use twinlane_testkit::{broker, cache, jars};
+
+use crate::downloads;
+
+/// What the task at hand needs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Needs {
+    /// A C compiler and make, for the Kafka client.
+    pub(crate) compiler: bool,
+    /// Java, for Kafka; with Maven where Kafka is to be fetched.
+    pub(crate) kafka: bool,
+    /// pip, where something from PyPI is to be fetched.
+    pub(crate) downloads: bool,
+}
+
+impl Needs {
+    /// Everything that building, testing and the demo need.
+    pub(crate) fn everything() -> Self {
+        Self { compiler: true, kafka: true, downloads: true }
+    }
+}
+
+struct Tool {
+    what: &'static str,
+    why: &'static str,
+    apt: &'static str,
+    dnf: &'static str,
+    brew: &'static str,
+}
+
+const COMPILER: Tool = Tool {
+    what: "a C compiler (cc) and make",
+    why: "the Kafka client is built from source",
+    apt: "apt-get install build-essential",
+    dnf: "dnf install gcc gcc-c++ make",
+    brew: "xcode-select --install",
+};
+const JAVA: Tool = Tool {
+    what: "Java 17 or newer",
+    why: "Apache Kafka runs on it",
+    apt: "apt-get install openjdk-17-jre-headless",
+    dnf: "dnf install java-21-openjdk-headless",
+    brew: "brew install openjdk",
+};
+const MAVEN: Tool = Tool {
+    what: "Maven (mvn)",
+    why: "it fetches Apache Kafka from Maven Central",
+    apt: "apt-get install maven",
+    dnf: "dnf install maven",
+    brew: "brew install maven",
+};
+const PIP: Tool = Tool {
+    what: "Python's pip (python3 -m pip)",
+    why: "it fetches ONNX Runtime and the demo's data from PyPI",
+    apt: "apt-get install python3-pip",
+    dnf: "dnf install python3-pip",
+    brew: "brew install python",
+};
+
+/// Refuses with everything that is missing.
+pub(crate) fn check(needs: Needs) -> Result<()> {
+    let mut missing = Vec::new();
+    let own_kafka = needs.kafka && cache::setting(broker::EXISTING_CLUSTER).is_none();
+    if needs.compiler && !(answers("cc", &["--version"]) && answers("make", &["--version"])) {
+        missing.push((&COMPILER, String::new()));
+    }
+    if own_kafka {
+        match java_version() {
+            Some(version) if version >= 17 => {}
+            Some(version) => missing.push((&JAVA, format!("; found Java {version}"))),
+            None => missing.push((&JAVA, String::new())),
+        }
+        if !jars::present() && !answers("mvn", &["--version"]) {
+            missing.push((&MAVEN, String::new()));
+        }
+    }
+    if needs.downloads && !downloads::all_present() && !answers("python3", &["-m", "pip", "--version"]) {
+        missing.push((&PIP, String::new()));
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let lines: Vec<_> = missing
+        .iter()
+        .map(|(tool, found)| format!("  {} ({}{found})\n      {}", tool.what, tool.why, tool.command()))
+        .collect();
+    bail!("this machine lacks:\n{}\nInstall that and start again.", lines.join("\n"))
+}
+
+impl Tool {
+    fn command(&self) -> &'static str {
+        if cfg!(target_os = "macos") {
+            self.brew
+        } else if answers("dnf", &["--version"]) && !answers("apt-get", &["--version"]) {
+            self.dnf
+        } else {
+            self.apt
+        }
+    }
+}
+
+fn answers(program: &str, arguments: &[&str]) -> bool {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+fn java_version() -> Option<u32> {
+    let java = broker::java().ok()?;
+    let output = Command::new(java).arg("-version").output().ok()?;
+    major_version(&String::from_utf8_lossy(&output.stderr))
+}
+
+/// Reads 17 from `openjdk version "17.0.15" 2025-04-15`, and 8 from `java version "1.8.0_392"`.
+fn major_version(text: &str) -> Option<u32> {
+    let quoted = text.split('"').nth(1)?;
+    let mut numbers = quoted.split(|character: char| !character.is_ascii_digit());
+    match numbers.next()?.parse().ok()? {
+        1 => numbers.next()?.parse().ok(),
+        version => Some(version),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::major_version;
+
+    #[test]
+    fn javas_version_is_read_in_its_old_and_new_form() {
+        assert_eq!(major_version("openjdk version \"17.0.15\" 2025-04-15\nOpenJDK"), Some(17));
+        assert_eq!(major_version("java version \"1.8.0_392\""), Some(8));
+        assert_eq!(major_version("openjdk version \"26-ea\" 2026-03-17"), Some(26));
+        assert_eq!(major_version("The command was not found"), None);
+    }
+}

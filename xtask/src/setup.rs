@@ -1,0 +1,39 @@
+//! Fetches everything that is not there yet, side by side.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use twinlane_testkit::{broker, cache, jars};
+
+use crate::downloads::{self, DATA};
+use crate::progress::Downloads;
+
+/// Fetches Kafka (unless a cluster is named), ONNX Runtime and the data; gives ONNX Runtime's library.
+pub(crate) fn all() -> Result<PathBuf> {
+    let runtime = downloads::runtime_wheel()?;
+    let progress = Downloads::default();
+    std::thread::scope(|scope| {
+        let mut running = vec![scope.spawn(|| fetch_kafka(&progress))];
+        for wheel in runtime.iter().chain(&DATA).filter(|wheel| !wheel.present()) {
+            let bar = progress.bytes(&wheel.name(), wheel.bytes);
+            running.push(scope.spawn(move || wheel.fetch(&bar)));
+        }
+        running.into_iter().try_for_each(|thread| thread.join().expect("a download does not panic"))
+    })?;
+    Ok(downloads::runtime_library())
+}
+
+/// Fetches Kafka alone.
+pub(crate) fn kafka() -> Result<()> {
+    fetch_kafka(&Downloads::default())
+}
+
+fn fetch_kafka(progress: &Downloads) -> Result<()> {
+    if cache::setting(broker::EXISTING_CLUSTER).is_some() || jars::present() {
+        return Ok(());
+    }
+    let bar = progress.files(&format!("Apache Kafka {}", jars::KAFKA_VERSION), jars::JARS);
+    jars::fetch(|| bar.inc(1))?;
+    bar.finish_and_clear();
+    Ok(())
+}
