@@ -5,7 +5,9 @@ mod read;
 mod topics;
 
 pub use produce::{Delivered, Outgoing, Producer};
-pub use read::{Record, check_topics, committed_lag, read_to_end, wait_until_settled};
+pub use read::{
+    Follower, Record, check_and_visit_topics, check_topics, committed_lag, read_to_end, wait_until_settled,
+};
 pub use topics::{create_topic, partitions, unique};
 
 use rdkafka::ClientConfig;

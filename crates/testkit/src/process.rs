@@ -1,6 +1,8 @@
 //! Processes that a test or the demo starts: each in its own process group, its output in a file, ended with its owner.
 
 use std::fs::File;
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -189,6 +191,26 @@ impl Service {
         }
     }
 
+    /// Waits until `path` at `address` answers with status 200.
+    ///
+    /// # Errors
+    /// When the service ends before, or does not answer so within `limit`; either holds the end of the log.
+    pub fn wait_for_http(&mut self, address: SocketAddr, path: &str, limit: Duration) -> Result<()> {
+        let answer = wait::until(limit, || match self.process.ended() {
+            Some(status) => Some(Err(status)),
+            None => http_status(address, path).is_ok_and(|status| status == 200).then_some(Ok(())),
+        });
+        match answer {
+            Some(Ok(())) => Ok(()),
+            Some(Err(status)) => Err(self.ended_with(status)),
+            None => Err(Error::Timeout {
+                what: format!("{}'s answer at http://{address}{path}", self.name),
+                within: limit,
+                context: format!("\nthe end of {}:\n{}", self.log.display(), tail(&self.log, 20)),
+            }),
+        }
+    }
+
     /// Fails when the service has ended.
     ///
     /// # Errors
@@ -218,6 +240,30 @@ impl Service {
     fn ended_with(&self, status: String) -> Error {
         Error::Ended { name: self.name.clone(), status, log: self.log.clone(), tail: tail(&self.log, 20) }
     }
+}
+
+/// Asks with `GET` and gives the status of the answer.
+fn http_status(address: SocketAddr, path: &str) -> std::io::Result<u16> {
+    let limit = Duration::from_secs(2);
+    let mut stream = TcpStream::connect_timeout(&address, limit)?;
+    stream.set_read_timeout(Some(limit))?;
+    stream.write_all(
+        format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes(),
+    )?;
+    // `HTTP/1.1 200`
+    let mut start = [0; 12];
+    stream.read_exact(&mut start)?;
+    let status = std::str::from_utf8(&start[9..]).ok().and_then(|digits| digits.parse().ok());
+    status.ok_or_else(|| std::io::Error::other("not an HTTP answer"))
+}
+
+/// A port of this machine that nobody listens at just now.
+///
+/// # Errors
+/// When the operating system has none.
+pub fn free_port() -> Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr());
+    listener.map_err(Error::io("finding a free port"))
 }
 
 /// The last `count` lines of a file, or nothing where there is none.

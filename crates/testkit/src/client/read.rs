@@ -6,6 +6,7 @@ use std::time::Duration;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::message::{BorrowedMessage, Headers, Message};
+use rdkafka::types::RDKafkaErrorCode;
 use rdkafka::{Offset, TopicPartitionList};
 
 use super::{config, partitions};
@@ -60,6 +61,59 @@ impl Record<'_> {
     pub fn headers(&self) -> Vec<(&str, Option<&[u8]>)> {
         self.0.headers().map_or_else(Vec::new, |all| all.iter().map(|one| (one.key, one.value)).collect())
     }
+}
+
+/// Follows topics as they are written, committed records only, from the end that they have at the start.
+pub struct Follower {
+    consumer: BaseConsumer,
+}
+
+impl Follower {
+    /// Follows these topics, which must exist.
+    ///
+    /// # Errors
+    /// When the broker does not answer.
+    pub fn start(bootstrap: &str, topics: &[&str]) -> Result<Self> {
+        let what = || "following topics".to_owned();
+        let consumer: BaseConsumer = config(bootstrap)
+            .set("group.id", "twinlane-testkit-follower")
+            .set("enable.auto.commit", "false")
+            .set("isolation.level", "read_committed")
+            .set("fetch.wait.max.ms", "100")
+            .set("auto.offset.reset", "earliest")
+            .create()
+            .map_err(Error::kafka(what()))?;
+        let mut assignment = TopicPartitionList::new();
+        for &topic in topics {
+            for partition in 0..partitions(bootstrap, topic)? {
+                let end = consumer.fetch_watermarks(topic, partition, LIMIT).map_err(Error::kafka(what()))?.1;
+                assignment
+                    .add_partition_offset(topic, partition, Offset::Offset(end))
+                    .map_err(Error::kafka(what()))?;
+            }
+        }
+        consumer.assign(&assignment).map_err(Error::kafka(what()))?;
+        Ok(Self { consumer })
+    }
+
+    /// Gives the next record to `each`, or nothing when there is none within `limit`.
+    ///
+    /// # Errors
+    /// When the broker cannot be read for good.
+    pub fn next<T>(&self, limit: Duration, each: impl FnOnce(&Record<'_>) -> T) -> Result<Option<T>> {
+        match self.consumer.poll(limit) {
+            Some(Ok(message)) => Ok(Some(each(&Record(&message)))),
+            Some(Err(error)) if error.rdkafka_error_code().is_some_and(is_fatal) => {
+                Err(Error::kafka("following topics")(error))
+            }
+            // The client reports a broker that is away, and finds it again by itself.
+            Some(Err(_)) | None => Ok(None),
+        }
+    }
+}
+
+fn is_fatal(code: RDKafkaErrorCode) -> bool {
+    matches!(code, RDKafkaErrorCode::Fatal | RDKafkaErrorCode::UnknownTopicOrPartition)
 }
 
 /// Waits until no partition of the topics has an open transaction, so that the end that `read_committed` readers see is
@@ -135,6 +189,20 @@ pub fn check_topics(
     outputs: &[&str],
     dead_letters: &[&str],
 ) -> Result<()> {
+    check_and_visit_topics(bootstrap, checker, outputs, dead_letters, |_, _| {})
+}
+
+/// As [`check_topics`], and shows `each` record to the caller too.
+///
+/// # Errors
+/// As [`check_topics`].
+pub fn check_and_visit_topics(
+    bootstrap: &str,
+    checker: &mut Checker,
+    outputs: &[&str],
+    dead_letters: &[&str],
+    mut each: impl FnMut(Found, &Record<'_>),
+) -> Result<()> {
     let all: Vec<_> = outputs.iter().chain(dead_letters).copied().collect();
     wait_until_settled(bootstrap, &all, LIMIT)?;
     for (topics, found) in [(outputs, Found::Answer), (dead_letters, Found::DeadLetter)] {
@@ -151,6 +219,7 @@ pub fn check_topics(
                     stage: std::str::from_utf8(stage).unwrap_or("?"),
                     source: record.header("twinlane-source"),
                 });
+                each(found, record);
             })?;
         }
     }
