@@ -3,11 +3,26 @@
 //! beyond reading the schema folder once.
 
 mod coordinates;
+mod dead_letter;
+mod decoder;
 mod envelope;
+mod format;
+pub mod headers;
+mod resolve;
+mod schemas;
+mod scored;
+mod scored_codec;
+mod shape;
 mod value;
 mod verdict;
 
 pub use coordinates::Coordinates;
+pub use dead_letter::DeadLetter;
+pub use decoder::EventDecoder;
 pub use envelope::{Envelope, Header, Headers};
+pub use format::Format;
+pub use schemas::{RegisteredSchema, SchemaError, SchemaFolder};
+pub use scored::{Outcome, Output, ScoredEvent};
+pub use scored_codec::ScoredEventCodec;
 pub use value::{Event, Value};
 pub use verdict::{Reason, Rejection, Verdict};

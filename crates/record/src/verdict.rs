@@ -118,8 +118,10 @@ pub enum Verdict {
     Scored,
     /// Its deadline had passed.
     Expired,
-    /// Counted, not answered, as a route or source says; or another stage's to answer.
+    /// Counted, not answered, as a route or source says.
     Skipped,
+    /// Another stage of the same service answers it (each of the router's stages sees every event).
+    Elsewhere,
     /// Could not be answered.
     DeadLettered(Reason),
 }

@@ -1,0 +1,54 @@
+//! The headers that Twinlane adds. All start with [`PREFIX`], and none is believed on a record of a user's
+//! source topic, where anybody may have written it.
+
+use crate::{Coordinates, Header, Headers};
+
+/// Reserved for Twinlane.
+pub const PREFIX: &str = "twinlane-";
+/// Identifies the event: where it stands on its source topic.
+pub const EVENT_ID: &str = "twinlane-event-id";
+/// Name of the route that matched.
+pub const ROUTE: &str = "twinlane-route";
+/// `precision` or `throughput`.
+pub const LANE: &str = "twinlane-lane";
+/// Source coordinates, `topic/partition/offset`.
+pub const SOURCE: &str = "twinlane-source";
+/// When the answer stops being of use, milliseconds since the Unix epoch.
+pub const DEADLINE: &str = "twinlane-deadline";
+/// `true` when another model than the planned one answered.
+pub const DEGRADED: &str = "twinlane-degraded";
+/// Stage at which an event died.
+pub const DEAD_STAGE: &str = "twinlane-dead-stage";
+/// Why, as one of [`crate::Reason`]'s fixed strings.
+pub const DEAD_REASON: &str = "twinlane-dead-reason";
+/// Why, for a person.
+pub const DEAD_DETAIL: &str = "twinlane-dead-detail";
+/// Digest of the model of its task, where a worker refused it.
+pub const DEAD_MODEL_DIGEST: &str = "twinlane-dead-model-digest";
+/// When, milliseconds since the Unix epoch.
+pub const DEAD_TIME: &str = "twinlane-dead-time";
+/// How often this event has died, this time included.
+pub const DEAD_COUNT: &str = "twinlane-dead-count";
+/// Names the part that was left out because the dead letter would not fit its topic (`value`).
+pub const DEAD_TRUNCATED: &str = "twinlane-dead-truncated";
+
+impl Headers {
+    /// The user's own headers.
+    pub fn without_reserved(&self) -> Headers {
+        Headers(self.0.iter().filter(|h| !is_reserved(h)).cloned().collect())
+    }
+}
+
+fn is_reserved(header: &Header) -> bool {
+    header.name.starts_with(PREFIX)
+}
+
+/// The source coordinates that a stage of ours wrote.
+pub fn source(headers: &Headers) -> Option<Coordinates> {
+    headers.text(SOURCE)?.parse().ok()
+}
+
+/// How often the event has died before, if it ever did.
+pub fn deaths(headers: &Headers) -> Option<u32> {
+    headers.text(DEAD_COUNT)?.parse().ok()
+}
