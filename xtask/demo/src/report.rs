@@ -209,28 +209,11 @@ impl Report {
         }
         let judged: u64 = self.lanes.values().map(|lane| lane.judged).sum();
         println!(
-            "p50 and p99: from sending an event to reading its committed score, at {:.0} events/s (60 % of what this \
-             machine takes).\nF1 and accuracy: on {judged} events later than all that the models were trained on.",
+            "p50 and p99: from sending an event to reading its committed score, at {:.0} events/s (60 % of capacity).\nF1 and accuracy: on {judged} events later than all that the models were trained on.",
             self.rate_events_per_s
         );
         if let Some(crash) = &self.crash {
-            print!(
-                "The precision worker was killed with SIGKILL after {} events and started again at once. ",
-                crash.after_events
-            );
-            match crash.orders_answered_again_after_s {
-                Some(seconds) => print!("New orders were answered again after {seconds:.1} s"),
-                None => print!("No order was answered after that"),
-            }
-            match crash.as_fast_as_before_after_s {
-                Some(seconds) => print!(", as fast as before after {seconds:.1} s. "),
-                None => print!(". "),
-            }
-            println!(
-                "With that time, p99 of the orders is {} and of the purchases {}.",
-                shown(self.lanes["precision"].p99_with_crash_ms),
-                shown(self.lanes["throughput"].p99_with_crash_ms)
-            );
+            self.print_crash(crash);
         }
         println!("\nThe verdict, from the topics, read with read_committed:");
         println!(
@@ -253,6 +236,23 @@ impl Report {
             self.misjudged, self.wrong_reasons, self.foreign, self.scattered
         );
         self.examples.iter().for_each(|example| println!("    {example}"));
+    }
+}
+
+impl Report {
+    fn print_crash(&self, crash: &CrashReport) {
+        let after = |seconds: Option<f64>| {
+            seconds.map_or_else(|| "never".into(), |time| format!("after {time:.1} s"))
+        };
+        println!(
+            "The precision worker was killed with SIGKILL after {} events, and started again at once: new orders were\n\
+             answered again {}, as fast as before {}. With that time, p99 is {} for orders and {} for purchases.",
+            crash.after_events,
+            after(crash.orders_answered_again_after_s),
+            after(crash.as_fast_as_before_after_s),
+            shown(self.lanes["precision"].p99_with_crash_ms),
+            shown(self.lanes["throughput"].p99_with_crash_ms)
+        );
     }
 }
 

@@ -16,6 +16,7 @@ pub(crate) struct Screen {
 
 struct Terminal {
     lines: MultiProgress,
+    heading: ProgressBar,
     total: ProgressBar,
     lanes: [ProgressBar; 2],
 }
@@ -63,8 +64,7 @@ impl Screen {
         let total = lines.add(
             ProgressBar::new(events).with_style(style("[{bar:40}] {pos} of {len} events sent, {eta} left")),
         );
-        heading.tick();
-        self.terminal = Some(Terminal { lines, total, lanes });
+        self.terminal = Some(Terminal { lines, heading, total, lanes });
     }
 
     /// Whether the live lines are due: once a second, or every five seconds without a terminal.
@@ -92,6 +92,7 @@ impl Screen {
     pub(crate) fn end(&mut self) {
         if let Some(terminal) = self.terminal.take() {
             terminal.total.finish_and_clear();
+            terminal.heading.abandon();
             terminal.lanes.iter().for_each(ProgressBar::abandon);
             println!();
         }

@@ -120,7 +120,7 @@ impl Show<'_> {
         let capacity = burst as f64 / took.as_secs_f64();
         let (rest, rate) = (events - warm_up - burst, capacity * LOAD);
         self.screen.say(&format!(
-            "{burst} events as fast as they go: {capacity:.0} events/s. The other {rest} follow at 60 % of that, {rate:.0} \
+            "{burst} events as fast as they go: {capacity:.0} events/s.\nThe other {rest} follow at 60 % of that, {rate:.0} \
              events/s, which takes {:.1} minutes.\n",
             rest as f64 / rate / 60.0
         ));
