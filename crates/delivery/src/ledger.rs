@@ -150,7 +150,12 @@ impl<O> Ledger<O> {
     }
 
     /// A record arrived. The ticket is shown again when it is settled.
-    pub fn arrive(&mut self, partition: &TopicPartition, offset: i64, bytes: usize) -> Result<Ticket, Refused> {
+    pub fn arrive(
+        &mut self,
+        partition: &TopicPartition,
+        offset: i64,
+        bytes: usize,
+    ) -> Result<Ticket, Refused> {
         let &id = self.index.get(partition).ok_or(Refused::NotAssigned)?;
         let slot = self.slots[id as usize].as_mut().expect("an indexed slot is filled");
         if !slot.reading {

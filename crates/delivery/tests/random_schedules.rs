@@ -57,7 +57,10 @@ impl Broker {
             assert!(run.next_offset > before, "a commit went backwards");
             for &(from, offset) in &run.outputs {
                 assert_eq!(from, p, "an output in another partition's run");
-                assert!(offset >= before && offset < run.next_offset, "an output outside its window's offsets");
+                assert!(
+                    offset >= before && offset < run.next_offset,
+                    "an output outside its window's offsets"
+                );
                 self.answered.entry(p).or_default().push(offset);
             }
         }

@@ -1,0 +1,187 @@
+//! Checks of tasks: inputs, outputs, where answers go.
+
+use std::{collections::HashSet, sync::Arc};
+
+use serde_saphyr::{Location, Spanned};
+
+use crate::{
+    Error,
+    check::Checker,
+    instant::zone_seconds,
+    plan::{Apply, Column, Conversion, Input, Models, OutputKind, OutputSpec, Publish, Task, Vocabulary},
+    raw::{self, Convert},
+};
+
+/// Steps of a sequence at most.
+const MAX_STEPS: usize = 4096;
+
+pub(crate) fn task(checker: &Checker<'_>, name: &str, raw: Spanned<raw::Task>) -> Result<Task, Error> {
+    let (place, raw) = (raw.defined, raw.value);
+    let models =
+        Models { full: raw.models.full.map(Into::into), distilled: raw.models.distilled.map(Into::into) };
+    if models == Models::default() {
+        return checker
+            .refuse(place, format!("task `{name}` has no model; add `models.full` or `models.distilled`"));
+    }
+    if raw.inputs.is_empty() || raw.outputs.is_empty() {
+        return checker.refuse(place, format!("task `{name}` needs at least one input and one output"));
+    }
+    let mut tensors = HashSet::new();
+    let mut inputs = Vec::new();
+    for (tensor, written) in raw.inputs {
+        let place = written.defined;
+        let input = input(checker, &tensor, written.value, place)?;
+        let mask = match &input {
+            Input::Sequence { mask, .. } => mask.clone(),
+            _ => None,
+        };
+        for tensor in [Some(tensor.as_str().into()), mask].into_iter().flatten() {
+            let tensor: Arc<str> = tensor;
+            if !tensors.insert(tensor.clone()) {
+                return checker.refuse(place, format!("tensor `{tensor}` is filled twice"));
+            }
+        }
+        inputs.push(input);
+    }
+    let mut outputs = Vec::new();
+    for (output_name, written) in raw.outputs {
+        outputs.push(output(checker, &output_name, &written)?);
+    }
+    let (place, publish) = (raw.publish.defined, raw.publish.value);
+    Ok(Task {
+        name: checker.name(name, "task", place)?,
+        models,
+        inputs,
+        outputs,
+        publish: Publish {
+            topic: checker.topic(&publish.topic, publish.partitions, place)?,
+            format: publish.format,
+            carry: publish.carry.iter().map(|f| f.as_str().into()).collect(),
+        },
+    })
+}
+
+fn input(checker: &Checker<'_>, tensor: &str, raw: raw::Input, place: Location) -> Result<Input, Error> {
+    if raw.text.is_some() || raw.tokenizer.is_some() || raw.max_tokens.is_some() {
+        return checker.refuse(place, format!("tensor `{tensor}`: text inputs are not supported yet; tokenize before producing and pass the ids with `each`"));
+    }
+    let tensor: Arc<str> = tensor.into();
+    match (raw.field, raw.columns, raw.each) {
+        (Some(field), None, None) => {
+            if raw.keep_last.is_some() || raw.mask.is_some() {
+                return checker.refuse(place, format!("tensor `{tensor}`: `keep_last` and `mask` belong to `each`"));
+            }
+            let spec = raw::ColumnSpec {
+                field,
+                convert: raw.convert,
+                zone: raw.zone,
+                vocabulary: raw.vocabulary,
+                unknown: raw.unknown,
+                missing: raw.missing,
+            };
+            Ok(Input::Scalar { column: column(checker, spec, place)?, tensor })
+        }
+        (None, Some(columns), each) => {
+            let stray = raw.convert.is_some() || raw.zone.is_some() || raw.vocabulary.is_some();
+            if stray || raw.unknown.is_some() || raw.missing.is_some() {
+                return checker.refuse(place, format!("tensor `{tensor}`: `as`, `zone`, `vocabulary`, `unknown` and `missing` belong to a column: {{ field: …, as: … }}"));
+            }
+            if columns.is_empty() {
+                return checker.refuse(place, format!("tensor `{tensor}` lists no columns"));
+            }
+            let columns = columns
+                .into_iter()
+                .map(|written| match written {
+                    raw::Column::Name(field) => {
+                        Ok(Column { field: field.into(), conversion: Conversion::Number, missing: None })
+                    }
+                    raw::Column::Spec(spec) => column(checker, spec, place),
+                })
+                .collect::<Result<Vec<_>, _>>()?;
+            let Some(each) = each else {
+                if raw.keep_last.is_some() || raw.mask.is_some() {
+                    return checker.refuse(place, format!("tensor `{tensor}`: `keep_last` and `mask` need `each`, the field that holds the list"));
+                }
+                return Ok(Input::Matrix { tensor, columns });
+            };
+            let keep_last = match raw.keep_last {
+                Some(steps @ 1..=MAX_STEPS) => steps,
+                Some(other) => return checker.refuse(place, format!("tensor `{tensor}`: `keep_last` is {other}; it must be 1 to {MAX_STEPS}")),
+                None => return checker.refuse(place, format!("tensor `{tensor}`: `each` needs `keep_last`, so that a long list cannot exhaust memory")),
+            };
+            Ok(Input::Sequence { tensor, each: each.into(), keep_last, mask: raw.mask.map(Into::into), columns })
+        }
+        _ => checker.refuse(place, format!("tensor `{tensor}` needs `field` for one value, `columns` for a matrix, or `each` with `columns` for a sequence")),
+    }
+}
+
+fn column(checker: &Checker<'_>, raw: raw::ColumnSpec, place: Location) -> Result<Column, Error> {
+    let field = raw.field;
+    let conversion = match (raw.vocabulary, raw.convert) {
+        (Some(_), Some(_)) => {
+            return checker
+                .refuse(place, format!("field `{field}`: `vocabulary` and `as` exclude each other"));
+        }
+        (Some(file), None) => Conversion::Category(Vocabulary { file: file.into(), unknown: raw.unknown }),
+        (None, _) if raw.unknown.is_some() => {
+            return checker.refuse(place, format!("field `{field}`: `unknown` needs a `vocabulary`"));
+        }
+        (None, convert) => {
+            let zone =
+                match (&raw.zone, convert) {
+                    (None, _) => 0,
+                    (Some(zone), Some(Convert::HourOfDay | Convert::DayOfWeek)) => match zone_seconds(zone) {
+                        Some(seconds) => seconds,
+                        None => return checker.refuse(
+                            place,
+                            format!(
+                                "field `{field}`: `{zone}` is no zone; write UTC or an offset such as +02:00"
+                            ),
+                        ),
+                    },
+                    _ => {
+                        return checker.refuse(
+                            place,
+                            format!("field `{field}`: `zone` belongs to hour_of_day and day_of_week"),
+                        );
+                    }
+                };
+            match convert.unwrap_or(Convert::Number) {
+                Convert::Number => Conversion::Number,
+                Convert::Boolean => Conversion::Boolean,
+                Convert::EpochSeconds => Conversion::EpochSeconds,
+                Convert::EpochMillis => Conversion::EpochMillis,
+                Convert::HourOfDay => Conversion::HourOfDay(zone),
+                Convert::DayOfWeek => Conversion::DayOfWeek(zone),
+            }
+        }
+    };
+    if raw.missing.is_some_and(|m| !m.is_finite()) {
+        return checker.refuse(place, format!("field `{field}`: `missing` must be a finite number"));
+    }
+    Ok(Column { field: field.into(), conversion, missing: raw.missing })
+}
+
+fn output(checker: &Checker<'_>, name: &str, raw: &Spanned<raw::Output>) -> Result<OutputSpec, Error> {
+    let (place, raw) = (raw.defined, &raw.value);
+    let kind = match raw.kind {
+        raw::OutputKind::Class if raw.labels.len() < 2 => {
+            return checker
+                .refuse(place, format!("output `{name}` is a class and needs at least two `labels`"));
+        }
+        raw::OutputKind::Class => OutputKind::Class {
+            labels: raw.labels.iter().map(|l| l.as_str().into()).collect(),
+            apply: raw.apply.map(|apply| match apply {
+                raw::Apply::Softmax => Apply::Softmax,
+                raw::Apply::Sigmoid => Apply::Sigmoid,
+            }),
+        },
+        _ if !raw.labels.is_empty() || raw.apply.is_some() => {
+            return checker
+                .refuse(place, format!("output `{name}`: `labels` and `apply` belong to kind `class`"));
+        }
+        raw::OutputKind::Number => OutputKind::Number,
+        raw::OutputKind::Vector => OutputKind::Vector,
+    };
+    Ok(OutputSpec { name: name.into(), tensor: raw.tensor.as_str().into(), kind })
+}

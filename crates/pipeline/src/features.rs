@@ -1,0 +1,304 @@
+//! Fills a model's tensors from one event. Numbers stay 64 bits wide until they are packed into the model's
+//! own type: seconds since the epoch have lost two minutes of precision by the time they are an `f32`.
+
+use std::{collections::HashMap, io, sync::Arc};
+
+use twinlane_record::{Reason, Rejection, Value};
+
+use crate::{
+    instant,
+    plan::{Column, Conversion, Input, Task},
+};
+
+/// One tensor of a model, the batch dimension excluded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorSpec {
+    /// Name.
+    pub name: Arc<str>,
+    /// What it holds.
+    pub kind: Kind,
+    /// `[]` for one value an event, `[Fixed(n)]` for a matrix, `[Steps, Fixed(n)]` for a sequence, `[Steps]`
+    /// for its mask.
+    pub dims: Vec<Dim>,
+}
+
+/// What a tensor holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Numbers.
+    Real,
+    /// Indices and masks.
+    Integer,
+    /// Booleans.
+    Bool,
+}
+
+/// A dimension of a tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dim {
+    /// Always this many.
+    Fixed(usize),
+    /// As many as the batch's longest event has, at most `max`, at least 1.
+    Steps {
+        /// The most.
+        max: usize,
+    },
+}
+
+/// One event's tensors, in the order of [`FeatureEncoder::specs`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct Row {
+    /// Tensors, masks included.
+    pub tensors: Vec<RowTensor>,
+}
+
+/// One event's part of one tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RowTensor {
+    /// Steps that this event has; 0 for an empty list and for tensors without steps.
+    pub steps: usize,
+    /// Row-major.
+    pub data: TensorData,
+}
+
+/// The numbers of one event in one tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub enum TensorData {
+    /// Numbers.
+    Real(Vec<f64>),
+    /// Indices and masks.
+    Integer(Vec<i64>),
+    /// Booleans.
+    Bool(Vec<bool>),
+}
+
+/// Encodes the events of one task.
+#[derive(Clone, Debug)]
+pub struct FeatureEncoder {
+    inputs: Vec<Compiled>,
+    specs: Vec<TensorSpec>,
+}
+
+#[derive(Clone, Debug)]
+enum Compiled {
+    Scalar(Filler, Kind),
+    Matrix(Vec<Filler>),
+    Sequence { each: Path, keep_last: usize, mask: bool, columns: Vec<Filler> },
+}
+
+/// A dotted path, split once.
+#[derive(Clone, Debug)]
+struct Path {
+    text: Arc<str>,
+    parts: Vec<Arc<str>>,
+}
+
+#[derive(Clone, Debug)]
+struct Filler {
+    path: Path,
+    conversion: Conversion,
+    missing: Option<f64>,
+    vocabulary: Arc<HashMap<String, i64>>,
+}
+
+impl FeatureEncoder {
+    /// Compiles a task's inputs. `vocabulary` gives the text of a vocabulary file.
+    pub fn new(task: &Task, vocabulary: &dyn Fn(&std::path::Path) -> io::Result<String>) -> io::Result<Self> {
+        let mut inputs = Vec::new();
+        let mut specs = Vec::new();
+        for input in &task.inputs {
+            match input {
+                Input::Scalar { tensor, column } => {
+                    let kind = match column.conversion {
+                        Conversion::Category(_) => Kind::Integer,
+                        Conversion::Boolean => Kind::Bool,
+                        _ => Kind::Real,
+                    };
+                    specs.push(TensorSpec { name: tensor.clone(), kind, dims: Vec::new() });
+                    inputs.push(Compiled::Scalar(Filler::new(column, vocabulary)?, kind));
+                }
+                Input::Matrix { tensor, columns } => {
+                    let dims = vec![Dim::Fixed(columns.len())];
+                    specs.push(TensorSpec { name: tensor.clone(), kind: Kind::Real, dims });
+                    inputs.push(Compiled::Matrix(fillers(columns, vocabulary)?));
+                }
+                Input::Sequence { tensor, each, keep_last, mask, columns } => {
+                    let steps = Dim::Steps { max: *keep_last };
+                    let dims = vec![steps, Dim::Fixed(columns.len())];
+                    specs.push(TensorSpec { name: tensor.clone(), kind: Kind::Real, dims });
+                    if let Some(mask) = mask {
+                        specs.push(TensorSpec { name: mask.clone(), kind: Kind::Integer, dims: vec![steps] });
+                    }
+                    inputs.push(Compiled::Sequence {
+                        each: Path::new(each),
+                        keep_last: *keep_last,
+                        mask: mask.is_some(),
+                        columns: fillers(columns, vocabulary)?,
+                    });
+                }
+            }
+        }
+        Ok(Self { inputs, specs })
+    }
+
+    /// The tensors that a row fills.
+    pub fn specs(&self) -> &[TensorSpec] {
+        &self.specs
+    }
+
+    /// Encodes one event's fields.
+    pub fn encode(&self, event: &Value) -> Result<Row, Rejection> {
+        let mut tensors = Vec::with_capacity(self.specs.len());
+        for input in &self.inputs {
+            match input {
+                Compiled::Scalar(filler, kind) => {
+                    let number = filler.number(event)?;
+                    let data = match kind {
+                        Kind::Real => TensorData::Real(vec![number]),
+                        Kind::Integer => TensorData::Integer(vec![number as i64]),
+                        Kind::Bool => TensorData::Bool(vec![number != 0.0]),
+                    };
+                    tensors.push(RowTensor { steps: 0, data });
+                }
+                Compiled::Matrix(columns) => {
+                    let numbers = columns.iter().map(|c| c.number(event)).collect::<Result<_, _>>()?;
+                    tensors.push(RowTensor { steps: 0, data: TensorData::Real(numbers) });
+                }
+                Compiled::Sequence { each, keep_last, mask, columns } => {
+                    let items = each.list(event)?;
+                    let kept = &items[items.len().saturating_sub(*keep_last)..];
+                    let mut numbers = Vec::with_capacity(kept.len() * columns.len());
+                    for item in kept {
+                        for column in columns {
+                            numbers.push(column.number(item).map_err(|why| within(each, why))?);
+                        }
+                    }
+                    tensors.push(RowTensor { steps: kept.len(), data: TensorData::Real(numbers) });
+                    if *mask {
+                        let ones = TensorData::Integer(vec![1; kept.len()]);
+                        tensors.push(RowTensor { steps: kept.len(), data: ones });
+                    }
+                }
+            }
+        }
+        Ok(Row { tensors })
+    }
+}
+
+fn within(each: &Path, why: Rejection) -> Rejection {
+    Rejection::new(why.reason, format!("in an item of `{}`: {}", each.text, why.detail))
+}
+
+fn fillers(
+    columns: &[Column],
+    vocabulary: &dyn Fn(&std::path::Path) -> io::Result<String>,
+) -> io::Result<Vec<Filler>> {
+    columns.iter().map(|column| Filler::new(column, vocabulary)).collect()
+}
+
+impl Path {
+    fn new(text: &Arc<str>) -> Self {
+        Self { text: text.clone(), parts: text.split('.').map(Into::into).collect() }
+    }
+
+    fn find<'v>(&self, event: &'v Value) -> Option<&'v Value> {
+        self.parts.iter().try_fold(event, |value, name| value.get(name))
+    }
+
+    /// The list's items. Absent and null are an empty list: a first customer has no history.
+    fn list<'v>(&self, event: &'v Value) -> Result<&'v [Value], Rejection> {
+        match self.find(event) {
+            None | Some(Value::Null) => Ok(&[]),
+            Some(Value::List(items)) => Ok(items),
+            Some(other) => {
+                let detail = format!("field `{}` is {} where a list is needed", self.text, other.kind());
+                Err(Rejection::new(Reason::WrongType, detail))
+            }
+        }
+    }
+}
+
+/// Beyond this an `f64` skips integers.
+const EXACT: i64 = 1 << 53;
+
+impl Filler {
+    fn new(column: &Column, vocabulary: &dyn Fn(&std::path::Path) -> io::Result<String>) -> io::Result<Self> {
+        let words = match &column.conversion {
+            Conversion::Category(from) => {
+                let text = vocabulary(&from.file).map_err(|error| {
+                    let message = format!("vocabulary {}: {error}", from.file.display());
+                    io::Error::new(error.kind(), message)
+                })?;
+                text.lines().enumerate().map(|(at, line)| (line.trim_end().to_owned(), at as i64)).collect()
+            }
+            _ => HashMap::new(),
+        };
+        Ok(Self {
+            path: Path::new(&column.field),
+            conversion: column.conversion.clone(),
+            missing: column.missing,
+            vocabulary: Arc::new(words),
+        })
+    }
+
+    fn number(&self, event: &Value) -> Result<f64, Rejection> {
+        let name = &self.path.text;
+        let value = match (self.path.find(event), self.missing) {
+            (None | Some(Value::Null), Some(number)) => return Ok(number),
+            (None, None) => {
+                return Err(Rejection::new(Reason::MissingField, format!("field `{name}` is missing")));
+            }
+            (Some(Value::Null), None) => {
+                return Err(Rejection::new(Reason::MissingField, format!("field `{name}` is null")));
+            }
+            (Some(value), _) => value,
+        };
+        let wrong = |needed: &str| {
+            let detail = format!("field `{name}` is {} where {needed} is needed", value.kind());
+            Err(Rejection::new(Reason::WrongType, detail))
+        };
+        match &self.conversion {
+            Conversion::Number => match value {
+                Value::Int(int) if (-EXACT..=EXACT).contains(int) => Ok(*int as f64),
+                Value::Int(int) => {
+                    let detail = format!("field `{name}` is {int}, which no 64-bit float holds exactly");
+                    Err(Rejection::new(Reason::NotFinite, detail))
+                }
+                Value::Float(float) if float.is_finite() => Ok(*float),
+                Value::Float(float) => {
+                    Err(Rejection::new(Reason::NotFinite, format!("field `{name}` is {float}")))
+                }
+                _ => wrong("a number"),
+            },
+            Conversion::Boolean => match value {
+                Value::Bool(flag) => Ok(f64::from(u8::from(*flag))),
+                _ => wrong("a boolean"),
+            },
+            Conversion::Category(from) => {
+                let index = match value {
+                    Value::Text(text) => self.vocabulary.get(&**text),
+                    Value::Int(int) => self.vocabulary.get(&int.to_string()),
+                    Value::Bool(flag) => self.vocabulary.get(if *flag { "true" } else { "false" }),
+                    _ => return wrong("a category"),
+                };
+                index.copied().or(from.unknown).map(|index| index as f64).ok_or_else(|| {
+                    let detail =
+                        format!("field `{name}` holds a category that {} lacks", from.file.display());
+                    Rejection::new(Reason::UnknownCategory, detail)
+                })
+            }
+            conversion => {
+                let Some(micros) = instant::micros(value) else { return wrong("a timestamp") };
+                let micros = micros.map_err(|why| {
+                    Rejection::new(Reason::InvalidTimestamp, format!("field `{name}` {why}"))
+                })?;
+                Ok(match conversion {
+                    Conversion::EpochMillis => micros.div_euclid(1000) as f64,
+                    Conversion::HourOfDay(zone) => instant::hour_of_day(micros, *zone),
+                    Conversion::DayOfWeek(zone) => instant::day_of_week(micros, *zone),
+                    _ => micros as f64 / 1e6,
+                })
+            }
+        }
+    }
+}

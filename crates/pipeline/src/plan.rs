@@ -1,0 +1,413 @@
+//! A checked pipeline: what would run. Everything downstream reads this and never the file.
+
+use std::{num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
+
+use twinlane_record::Format;
+
+/// A checked pipeline file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Name; prefixes topics, consumer groups and transactional ids.
+    pub pipeline: Arc<str>,
+    /// Where events come from.
+    pub sources: Vec<Source>,
+    /// Rules, in order; the first that matches wins.
+    pub routes: Vec<Route>,
+    /// What is predicted.
+    pub tasks: Vec<Task>,
+    /// One or two lanes.
+    pub lanes: Vec<Lane>,
+    /// Where events go that cannot be answered.
+    pub dead_letters: Topic,
+}
+
+/// A topic that Twinlane writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Topic {
+    /// Name.
+    pub name: Arc<str>,
+    /// Number of partitions: part of the plan, because order holds only while it stays the same.
+    pub partitions: i32,
+}
+
+/// A topic that users write.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Source {
+    /// Name within the file.
+    pub name: Arc<str>,
+    /// Topic.
+    pub topic: Arc<str>,
+    /// Encoding of its values.
+    pub format: Format,
+    /// Subjects that it carries; for Avro at least one.
+    pub schemas: Vec<Arc<str>>,
+    /// What a null value means.
+    pub tombstones: Tombstones,
+    /// What to do when retention has passed the committed offset.
+    pub when_below_start: BelowStart,
+    /// The one route that takes every event of it: that lane's workers read the topic themselves, without
+    /// the router.
+    pub direct: Option<usize>,
+}
+
+/// What a null value means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tombstones {
+    /// Counted, not answered.
+    Skip,
+    /// A dead letter.
+    DeadLetter,
+}
+
+/// What to do when retention has passed the committed offset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BelowStart {
+    /// Stop the partition.
+    Stop,
+    /// Go on from the earliest record.
+    Earliest,
+}
+
+/// A rule that picks a lane.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Route {
+    /// Name, in headers and metrics.
+    pub name: Arc<str>,
+    /// Index of its source.
+    pub source: usize,
+    /// CEL; none matches everything.
+    pub when: Option<Rule>,
+    /// What happens to a match.
+    pub action: Action,
+}
+
+/// A rule's text and where it stands, for refusals that come when it is compiled.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rule {
+    /// CEL.
+    pub text: String,
+    pub(crate) file: String,
+    pub(crate) place: serde_saphyr::Location,
+}
+
+/// What happens to an event that a route matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Counted, not answered.
+    Skip {
+        /// Why, in the file's words.
+        why: Arc<str>,
+    },
+    /// Scored.
+    Score {
+        /// Index of the task.
+        task: usize,
+        /// Lane.
+        lane: LaneName,
+    },
+}
+
+/// What is predicted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Task {
+    /// Name.
+    pub name: Arc<str>,
+    /// Its model files.
+    pub models: Models,
+    /// How the model's tensors are filled.
+    pub inputs: Vec<Input>,
+    /// How its outputs are read.
+    pub outputs: Vec<OutputSpec>,
+    /// Where answers go.
+    pub publish: Publish,
+}
+
+/// Model files, relative to the pipeline file's folder.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Models {
+    /// The precise one.
+    pub full: Option<PathBuf>,
+    /// The light one.
+    pub distilled: Option<PathBuf>,
+}
+
+impl Models {
+    /// The file of a variant.
+    pub fn get(&self, variant: Variant) -> Option<&PathBuf> {
+        match variant {
+            Variant::Full => self.full.as_ref(),
+            Variant::Distilled => self.distilled.as_ref(),
+        }
+    }
+}
+
+/// One input of a model.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// `[batch]`: one value an event.
+    Scalar {
+        /// Tensor.
+        tensor: Arc<str>,
+        /// How it is filled.
+        column: Column,
+    },
+    /// `[batch, columns]`.
+    Matrix {
+        /// Tensor.
+        tensor: Arc<str>,
+        /// How each column is filled.
+        columns: Vec<Column>,
+    },
+    /// `[batch, steps, columns]`, padded with zeros.
+    Sequence {
+        /// Tensor.
+        tensor: Arc<str>,
+        /// The field that holds the list.
+        each: Arc<str>,
+        /// The most steps; the last ones are kept.
+        keep_last: usize,
+        /// Tensor `[batch, steps]` with 1 for a step and 0 for padding.
+        mask: Option<Arc<str>>,
+        /// How each column of a step is filled; names are of the list's items.
+        columns: Vec<Column>,
+    },
+}
+
+/// How one number is taken from an event.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Column {
+    /// Dotted path of the field.
+    pub field: Arc<str>,
+    /// How it becomes a number.
+    pub conversion: Conversion,
+    /// The number for a missing or null field; without it such an event is a dead letter.
+    pub missing: Option<f64>,
+}
+
+/// How a field becomes a number.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Conversion {
+    /// A number as it is; a boolean is refused.
+    Number,
+    /// 0 or 1.
+    Boolean,
+    /// Seconds since the Unix epoch, with fractions.
+    EpochSeconds,
+    /// Milliseconds since the Unix epoch.
+    EpochMillis,
+    /// 0 to 24, with fractions, in a zone given as its offset from UTC in seconds.
+    HourOfDay(i32),
+    /// 0 (Monday) to 6, in a zone given as its offset from UTC in seconds.
+    DayOfWeek(i32),
+    /// The line of a vocabulary.
+    Category(Vocabulary),
+}
+
+/// A list of categories, one a line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vocabulary {
+    /// File, relative to the pipeline file's folder; its first line is index 0.
+    pub file: PathBuf,
+    /// Index of what is not listed; without it such an event is a dead letter.
+    pub unknown: Option<i64>,
+}
+
+/// One output of a task.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutputSpec {
+    /// Name in the scored event.
+    pub name: Arc<str>,
+    /// Tensor of the model.
+    pub tensor: Arc<str>,
+    /// How it is read.
+    pub kind: OutputKind,
+}
+
+/// How an output tensor is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OutputKind {
+    /// One score a label; the highest wins.
+    Class {
+        /// Labels in the tensor's order.
+        labels: Vec<Arc<str>>,
+        /// What turns the tensor's numbers into scores.
+        apply: Option<Apply>,
+    },
+    /// One number an event.
+    Number,
+    /// A vector an event.
+    Vector,
+}
+
+/// Turns logits into scores.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Apply {
+    /// Scores that sum to 1.
+    Softmax,
+    /// Each on its own; one logit for two labels is the second label's.
+    Sigmoid,
+}
+
+/// Where answers go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Publish {
+    /// Topic.
+    pub topic: Topic,
+    /// Encoding.
+    pub format: Format,
+    /// Fields of the event that travel along.
+    pub carry: Vec<Arc<str>>,
+}
+
+/// The two lanes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum LaneName {
+    /// The full model, for events where each answer counts.
+    Precision,
+    /// The distilled model, for volume.
+    Throughput,
+}
+
+impl LaneName {
+    /// Both, precision first.
+    pub const ALL: [LaneName; 2] = [LaneName::Precision, LaneName::Throughput];
+
+    /// The fixed string.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            LaneName::Precision => "precision",
+            LaneName::Throughput => "throughput",
+        }
+    }
+}
+
+/// Which of a task's models.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Variant {
+    /// The precise one.
+    Full,
+    /// The light one.
+    Distilled,
+}
+
+impl Variant {
+    /// The fixed string.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Variant::Full => "full",
+            Variant::Distilled => "distilled",
+        }
+    }
+}
+
+/// What a model runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Device {
+    /// ONNX Runtime's CPU execution provider.
+    Cpu,
+    /// ONNX Runtime's CUDA execution provider.
+    Cuda,
+}
+
+impl Device {
+    /// The fixed string.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Device::Cpu => "cpu",
+            Device::Cuda => "cuda",
+        }
+    }
+}
+
+/// A lane.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lane {
+    /// Which.
+    pub name: LaneName,
+    /// Which of each task's models it runs.
+    pub variant: Variant,
+    /// Devices in order of preference; the first that works is used.
+    pub devices: Vec<Device>,
+    /// Events in one model run at most.
+    pub max_batch: NonZeroUsize,
+    /// Least time between the beginnings of two transactions.
+    pub window: Duration,
+    /// Partitions of each of its task topics.
+    pub partitions: i32,
+    /// Model threads; without it from the CPU quota.
+    pub model_threads: Option<NonZeroUsize>,
+    /// The most that may be in flight in one worker.
+    pub in_flight: InFlight,
+    /// Indices of the tasks that some route sends here.
+    pub tasks: Vec<usize>,
+}
+
+/// The most that may be in flight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InFlight {
+    /// Records.
+    pub records: usize,
+    /// Bytes.
+    pub bytes: usize,
+}
+
+impl Plan {
+    /// A lane, if the pipeline has it.
+    pub fn lane(&self, name: LaneName) -> Option<&Lane> {
+        self.lanes.iter().find(|lane| lane.name == name)
+    }
+
+    /// The topic of one task in one lane.
+    pub fn lane_topic(&self, lane: LaneName, task: usize) -> String {
+        format!("{}.{}.{}", self.pipeline, lane.as_str(), self.tasks[task].name)
+    }
+
+    /// Consumer group of the router's stage for a lane.
+    pub fn router_group(&self, lane: LaneName) -> String {
+        format!("{}.router.{}", self.pipeline, lane.as_str())
+    }
+
+    /// Consumer group of a lane's workers.
+    pub fn lane_group(&self, lane: LaneName) -> String {
+        format!("{}.{}", self.pipeline, lane.as_str())
+    }
+
+    /// Indices of the tasks that the router forwards to a lane.
+    pub fn routed_tasks(&self, lane: LaneName) -> Vec<usize> {
+        let mut tasks: Vec<_> = self
+            .routes
+            .iter()
+            .enumerate()
+            .filter(|(index, route)| self.sources[route.source].direct != Some(*index))
+            .filter_map(|(_, route)| match route.action {
+                Action::Score { task, lane: to } if to == lane => Some(task),
+                _ => None,
+            })
+            .collect();
+        tasks.sort_unstable();
+        tasks.dedup();
+        tasks
+    }
+
+    /// Whether any source needs the router.
+    pub fn needs_router(&self) -> bool {
+        self.sources.iter().any(|source| source.direct.is_none())
+    }
+
+    /// Every topic that Twinlane writes, with its partitions.
+    pub fn topics(&self) -> Vec<Topic> {
+        let mut topics = vec![self.dead_letters.clone()];
+        for lane in &self.lanes {
+            for task in self.routed_tasks(lane.name) {
+                let name = self.lane_topic(lane.name, task).into();
+                topics.push(Topic { name, partitions: lane.partitions });
+            }
+        }
+        for task in &self.tasks {
+            if !topics.contains(&task.publish.topic) {
+                topics.push(task.publish.topic.clone());
+            }
+        }
+        topics
+    }
+}

@@ -1,0 +1,73 @@
+//! Which names a CEL expression uses: its variables, and the paths under `event`.
+
+use std::collections::BTreeSet;
+
+use cel::common::ast::{EntryExpr, Expr, IdedExpr};
+
+/// Names that an expression uses.
+#[derive(Debug, Default)]
+pub(crate) struct Names {
+    /// Free variables, `event` included.
+    pub(crate) variables: BTreeSet<String>,
+    /// Top-level fields under `event`.
+    pub(crate) fields: BTreeSet<String>,
+    /// `event` is used as a whole, so all of it must be there.
+    pub(crate) whole_event: bool,
+}
+
+impl Names {
+    pub(crate) fn of(expression: &IdedExpr) -> Self {
+        let mut names = Self::default();
+        names.visit(expression, &mut Vec::new());
+        names
+    }
+
+    fn visit(&mut self, expression: &IdedExpr, bound: &mut Vec<String>) {
+        match &expression.expr {
+            Expr::Ident(name) if !bound.contains(name) => {
+                self.whole_event |= name == "event";
+                self.variables.insert(name.clone());
+            }
+            Expr::Select(select) => match &select.operand.expr {
+                Expr::Ident(name) if name == "event" && !bound.contains(name) => {
+                    self.variables.insert(name.clone());
+                    self.fields.insert(select.field.clone());
+                }
+                _ => self.visit(&select.operand, bound),
+            },
+            Expr::Call(call) => {
+                if let Some(target) = &call.target {
+                    self.visit(target, bound);
+                }
+                call.args.iter().for_each(|arg| self.visit(arg, bound));
+            }
+            Expr::List(list) => list.elements.iter().for_each(|item| self.visit(item, bound)),
+            Expr::Map(map) => self.entries(map.entries.iter().map(|e| &e.expr), bound),
+            Expr::Struct(of) => self.entries(of.entries.iter().map(|e| &e.expr), bound),
+            Expr::Comprehension(all) => {
+                self.visit(&all.iter_range, bound);
+                self.visit(&all.accu_init, bound);
+                let depth = bound.len();
+                bound.extend([all.iter_var.clone(), all.accu_var.clone()]);
+                bound.extend(all.iter_var2.clone());
+                self.visit(&all.loop_cond, bound);
+                self.visit(&all.loop_step, bound);
+                self.visit(&all.result, bound);
+                bound.truncate(depth);
+            }
+            Expr::Ident(_) | Expr::Literal(_) | Expr::Unspecified => {}
+        }
+    }
+
+    fn entries<'e>(&mut self, entries: impl Iterator<Item = &'e EntryExpr>, bound: &mut Vec<String>) {
+        for entry in entries {
+            match entry {
+                EntryExpr::StructField(field) => self.visit(&field.value, bound),
+                EntryExpr::MapEntry(entry) => {
+                    self.visit(&entry.key, bound);
+                    self.visit(&entry.value, bound);
+                }
+            }
+        }
+    }
+}
