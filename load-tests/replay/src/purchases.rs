@@ -10,7 +10,7 @@ use serde::Serialize;
 use crate::{Known, Result, Split, packages::CDNOW};
 
 /// How far ahead the question looks.
-pub const HORIZON_DAYS: i64 = 90;
+pub const HORIZON_DAYS: i64 = 30;
 /// How many earlier purchases an event lists at most.
 pub const KEPT: usize = 16;
 /// Share of the training purchases, the latest ones, that thresholds are chosen on.
@@ -152,9 +152,9 @@ mod tests {
 
     #[test]
     fn a_return_counts_within_the_horizon_and_not_after_it() {
-        let rows = [row(1, "00001", "19970101"), row(2, "00001", "19970401"), row(3, "00001", "19970701")];
+        let rows = [row(1, "00001", "19970101"), row(2, "00001", "19970131"), row(3, "00001", "19970303")];
         let labels: Vec<_> = with_histories(&rows).iter().map(|known| known.label).collect();
-        assert_eq!(labels, [Some(true), Some(false), Some(false)], "90 days, then 91 days");
+        assert_eq!(labels, [Some(true), Some(false), Some(false)], "30 days, then 31 days");
     }
 
     #[test]
@@ -168,7 +168,7 @@ mod tests {
 
     #[test]
     fn training_ends_a_horizon_before_the_test_and_the_test_a_horizon_before_the_data() {
-        let dates = ["19970802", "19970803", "19971031", "19971101", "19980401", "19980402"];
+        let dates = ["19971001", "19971002", "19971031", "19971101", "19980531", "19980601"];
         let rows: Vec<Row> =
             dates.iter().enumerate().map(|(index, date)| row(index, "00001", date)).collect();
         let splits: Vec<_> = with_histories(&rows).iter().map(|known| known.split).collect();

@@ -10,7 +10,7 @@ use crate::{Known, Order, Purchase, Result, Split, orders::orders, purchases::pu
 pub enum Task {
     /// Is this order fraud?
     OrderRisk,
-    /// Does this customer buy again within 90 days?
+    /// Does this customer buy again within 30 days?
     RepeatPurchase,
 }
 
