@@ -18,7 +18,7 @@ use twinlane_testkit::broker::{self, Broker, BrokerOptions};
 use crate::interrupt::Interrupt;
 use crate::preflight::Needs;
 
-/// Developer tasks of Twinlane. Everything that is downloaded lies in ~/.cache/twinlane (or TWINLANE_CACHE); where
+/// Developer tasks of Twinlane. Everything that is downloaded lies in ~/.cache/twinlane (or XTASK_CACHE); where
 /// KAFKA_BROKERS names a cluster, that one is used instead of starting one.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]

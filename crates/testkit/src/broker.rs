@@ -16,8 +16,9 @@ use crate::{Error, Result, cache, jars, probe, wait};
 
 /// Names a cluster that is used instead of starting one.
 pub const EXISTING_CLUSTER: &str = "KAFKA_BROKERS";
-/// Names the broker that `cargo xtask test` started for all test binaries.
-pub const SHARED_BROKER: &str = "TWINLANE_TEST_BROKERS";
+/// Names the broker that `cargo xtask test` started for all test binaries. It does not begin with `TWINLANE_`, since a
+/// service refuses settings of that name that it does not know.
+pub const SHARED_BROKER: &str = "TESTKIT_BROKERS";
 
 const CLUSTER_ID: &str = "dHdpbmxhbmUtdGVzdGtpdA";
 const START_LIMIT: Duration = Duration::from_secs(90);

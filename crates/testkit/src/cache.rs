@@ -9,9 +9,9 @@ pub fn setting(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// Twinlane's cache folder: `TWINLANE_CACHE`, or `twinlane` in `XDG_CACHE_HOME`, or `~/.cache/twinlane`.
+/// Twinlane's cache folder: `XTASK_CACHE`, or `twinlane` in `XDG_CACHE_HOME`, or `~/.cache/twinlane`.
 pub fn folder() -> PathBuf {
-    if let Some(folder) = setting("TWINLANE_CACHE") {
+    if let Some(folder) = setting("XTASK_CACHE") {
         return PathBuf::from(folder);
     }
     let base = setting("XDG_CACHE_HOME")

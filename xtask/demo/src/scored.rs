@@ -88,11 +88,15 @@ fn output(value: &serde_json::Value) -> Result<Output> {
 impl Scored {
     /// Whether the answer is "yes": fraudulent, or will buy again.
     pub(crate) fn says_yes(&self) -> Option<bool> {
-        self.outputs.iter().find_map(|(_, output)| match output {
-            Output::Class { label, .. } => Some(POSITIVE.contains(&label.as_str())),
-            Output::Number(number) => Some(*number >= 0.5),
-            Output::Vector(_) => None,
-        })
+        let said = |class: bool| {
+            self.outputs.iter().find_map(|(_, output)| match output {
+                Output::Class { label, .. } if class => Some(POSITIVE.contains(&label.as_str())),
+                Output::Number(number) if !class => Some(*number >= 0.5),
+                _ => None,
+            })
+        };
+        // A class was decided by the model; a bare number leaves that to us.
+        said(true).or_else(|| said(false))
     }
 
     /// The answer in a line that a person reads.
