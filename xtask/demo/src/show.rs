@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use twinlane_testkit::{Broker, BrokerOptions, cache, client, wait};
+use twinlane_testkit::{Broker, BrokerOptions, broker, cache, client, wait};
 
 use crate::Arguments;
 use crate::board::Board;
@@ -48,7 +48,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
     let data = cache::folder().join("data");
     let events = screen.during("reading the reference events", || events::events(&data, arguments.events))?;
 
-    let broker = screen.during("starting Kafka", || Broker::start(&BrokerOptions::default()))?;
+    let kafka = match cache::setting(broker::EXISTING_CLUSTER) {
+        Some(_) => "asking the Kafka that KAFKA_BROKERS names",
+        None => "starting Kafka",
+    };
+    let broker = screen.during(kafka, || Broker::start(&BrokerOptions::default()))?;
     let folder = tempfile::tempdir().context("creating a folder")?;
     let pipeline = match broker.is_own() {
         true => Pipeline::reference(),
