@@ -11,7 +11,7 @@ use crate::commerce::LANES;
 /// The live display.
 pub(crate) struct Screen {
     terminal: Option<Terminal>,
-    last_plain: Option<Instant>,
+    last_shown: Option<Instant>,
 }
 
 struct Terminal {
@@ -26,7 +26,7 @@ const HEADING: &str = "lane             in       scored  dead letters     lag  e
 impl Screen {
     /// A display for what is to come.
     pub(crate) fn new() -> Self {
-        Self { terminal: None, last_plain: None }
+        Self { terminal: None, last_shown: None }
     }
 
     /// Prints a line that stays.
@@ -53,6 +53,7 @@ impl Screen {
 
     /// Begins the live lines of a replay of `events` events.
     pub(crate) fn begin(&mut self, events: u64) {
+        self.last_shown = Some(Instant::now());
         if !std::io::stderr().is_terminal() {
             println!("{HEADING}");
             return;
@@ -70,12 +71,12 @@ impl Screen {
     /// Whether the live lines are due: once a second, or every five seconds without a terminal.
     pub(crate) fn is_due(&self, now: Instant) -> bool {
         let every = if self.terminal.is_some() { Duration::from_secs(1) } else { Duration::from_secs(5) };
-        self.last_plain.is_none_or(|last| now.saturating_duration_since(last) >= every)
+        self.last_shown.is_none_or(|last| now.saturating_duration_since(last) >= every)
     }
 
     /// Shows the live lines.
     pub(crate) fn show(&mut self, sent: u64, lines: [Line; 2], now: Instant) {
-        self.last_plain = Some(now);
+        self.last_shown = Some(now);
         for line in lines {
             let text = row(&line);
             match &self.terminal {
