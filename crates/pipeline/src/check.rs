@@ -296,16 +296,15 @@ impl Checker<'_> {
                     format!("topic `{}` is both read and written; that would be a loop", topic.name),
                 );
             }
-            if let Some(other) = written.iter().find(|t| t.name == topic.name) {
-                if other.partitions != topic.partitions {
-                    return self.refuse(
-                        everywhere,
-                        format!(
-                            "topic `{}` is given {} and {} partitions",
-                            topic.name, other.partitions, topic.partitions
-                        ),
-                    );
-                }
+            let other = written.iter().find(|t| t.name == topic.name && t.partitions != topic.partitions);
+            if let Some(other) = other {
+                return self.refuse(
+                    everywhere,
+                    format!(
+                        "topic `{}` is given {} and {} partitions",
+                        topic.name, other.partitions, topic.partitions
+                    ),
+                );
             }
             written.push(topic);
         }
