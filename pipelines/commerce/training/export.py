@@ -56,9 +56,13 @@ def features(g: Graph, x: str, c: dict) -> str:
         g("Mul", g("Sub", logs, g.constant(c["log_mean"])), g.constant(c["log_inverse"])),
         g("Cast", g("Less", x, g.constant(0.0)), to=TensorProto.FLOAT),
     ]
-    if c["waves"].shape[1]:
-        angle = g("MatMul", x, g.constant(c["waves"]))
+    if len(c["wave"]):
+        # Columns are gathered, not multiplied out: a GPU may round a product's factors to ten bits.
+        angle = g("Mul", g("Gather", x, g.constant(c["wave_of"], np.int64), axis=-1), g.constant(c["wave"]))
         parts += [g("Sin", angle), g("Cos", angle)]
+    if len(c["edge"]):
+        passed = g("Greater", g("Gather", x, g.constant(c["edge_of"], np.int64), axis=-1), g.constant(c["edge"]))
+        parts.append(g("Cast", passed, to=TensorProto.FLOAT))
     return g("Concat", *parts, axis=-1)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
+from sklearn.tree import DecisionTreeClassifier
 
 from tasks import Task, vocabulary
 
@@ -36,33 +37,48 @@ def scaling(values: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def frequencies(columns: tuple[str, ...], waves) -> np.ndarray:
-    """[columns, waves]: angular frequency of each wave on its column."""
-    matrix = np.zeros((len(columns), len(waves)), np.float32)
-    for i, (column, period) in enumerate(waves):
-        matrix[columns.index(column), i] = 2 * np.pi / period
-    return matrix
+def waves(columns: tuple[str, ...], wanted) -> dict[str, np.ndarray]:
+    """Which column each wave follows, and how fast it turns."""
+    return {
+        "wave_of": np.array([columns.index(column) for column, _ in wanted], np.int64),
+        "wave": np.array([2 * np.pi / period for _, period in wanted]),
+    }
 
 
-def constants(task: Task, tensors: dict[str, np.ndarray]) -> dict:
-    """What normalisation needs, learned from training rows and never trained."""
-    found = {task.matrix: scaling(tensors[task.matrix]) | {"waves": frequencies(task.columns, task.waves)}}
-    for sequence in task.sequences:
-        steps = tensors[sequence.name][tensors[f"{sequence.name}_mask"]]
-        found[sequence.name] = scaling(steps) | {"waves": frequencies(sequence.columns, task.sequence_waves)}
-    return jax.tree.map(lambda x: np.asarray(x, np.float32), found)
+def edges(columns: tuple[str, ...], found: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Which column each edge lies on, and where."""
+    here = [(columns.index(column), edge) for column in found if column in columns for edge in found[column]]
+    return {"edge_of": np.array([i for i, _ in here], np.int64), "edge": np.array([e for _, e in here])}
+
+
+def constants(task: Task, tensors: dict[str, np.ndarray], labels: np.ndarray) -> dict:
+    """What features need: learned from training rows beforehand, not by gradient."""
+    found = {}
+    for column in task.stepped:
+        # Where a small decision tree would cut this column (after Gorishniy et al. 2022, "On Embeddings for
+        # Numerical Features"): a network alone blurs a sharp edge.
+        tree = DecisionTreeClassifier(max_leaf_nodes=8, min_samples_leaf=500, random_state=0)
+        tree.fit(tensors[task.matrix][:, [task.columns.index(column)]], labels)
+        found[column] = np.sort(tree.tree_.threshold[tree.tree_.feature >= 0])
+    c = {task.matrix: scaling(tensors[task.matrix]) | waves(task.columns, task.waves) | edges(task.columns, found)}
+    for s in task.sequences:
+        steps = tensors[s.name][tensors[f"{s.name}_mask"]]
+        c[s.name] = scaling(steps) | waves(s.columns, task.sequence_waves) | edges(s.columns, found)
+    return jax.tree.map(lambda x: x if x.dtype == np.int64 else np.asarray(x, np.float32), c)
 
 
 def features(x, c):
-    """[…, columns] → […, features]: scaled, scaled logarithm, whether negative (missing), sine and cosine."""
+    """[…, columns] → […, features]: scaled, scaled logarithm, whether negative (missing), waves, edges passed."""
     parts = [
         jnp.clip((x - c["mean"]) * c["inverse"], -5, 5),
         (jnp.log1p(jnp.maximum(x, 0)) - c["log_mean"]) * c["log_inverse"],
         (x < 0).astype(jnp.float32),
     ]
-    if c["waves"].shape[1]:
-        angle = x @ c["waves"]
+    if len(c["wave"]):
+        angle = x[..., c["wave_of"]] * c["wave"]
         parts += [jnp.sin(angle), jnp.cos(angle)]
+    if len(c["edge"]):
+        parts.append((x[..., c["edge_of"]] > c["edge"]).astype(jnp.float32))
     return jnp.concatenate(parts, -1)
 
 
@@ -97,7 +113,7 @@ def start(key, task: Task, size: Size, c: dict) -> dict:
         return {"g": jnp.ones(shape), "b": jnp.zeros(shape)}
 
     def width_of(name: str, columns) -> int:
-        return 3 * len(columns) + 2 * c[name]["waves"].shape[1]
+        return 3 * len(columns) + 2 * len(c[name]["wave"]) + len(c[name]["edge"])
 
     row = width_of(task.matrix, task.columns) + EMBEDDING * len(task.categories)
     row += 2 * len(PERIODS) if task.instant else 0

@@ -36,6 +36,7 @@ class Task:
     instant: str | None = None  # tensor [N] of double, epoch seconds
     waves: tuple[tuple[str, float], ...] = ()  # (column, period): sine and cosine of a column
     sequence_waves: tuple[tuple[str, float], ...] = ()
+    stepped: tuple[str, ...] = ()  # columns of the matrix, and of the same name in sequences, that may have sharp edges
     labels: tuple[str, str] = ("no", "yes")
     probability: bool = False  # whether there is an output `probability` besides `logits`
 
@@ -61,6 +62,7 @@ ORDER_RISK = Task(
     instant="placed_at",
     waves=AMOUNT_WAVES,
     sequence_waves=AMOUNT_WAVES,
+    stepped=("amount",),
     labels=("legitimate", "fraudulent"),
 )
 

@@ -63,7 +63,7 @@ def predict(run, task: Task, tensors: dict, rows: np.ndarray) -> np.ndarray:
 def fit(task: Task, size: Size, tensors: dict, labels, soft, learn, judge, epochs: int, rate: float, name: str):
     """Parameters that were best on `judge`. `soft`: the teacher's logits for every row, or None."""
     rng = np.random.default_rng(SEED)
-    c = network.constants(task, take(tensors, learn))
+    c = network.constants(task, take(tensors, learn), labels[learn])
     params = network.start(jax.random.key(SEED), task, size, c)
     groups = buckets(task, tensors, learn)
     steps = epochs * sum(math.ceil(len(g) / BATCH) for g in groups.values())
@@ -113,8 +113,8 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--dump", type=Path, required=True)
     arguments.add_argument("--task", choices=[t.name for t in TASKS], required=True)
-    arguments.add_argument("--epochs", type=int, nargs=2, default=(8, 12), metavar=("FULL", "DISTILLED"))
-    arguments.add_argument("--rate", type=float, nargs=2, default=(5e-4, 1e-3), metavar=("FULL", "DISTILLED"))
+    arguments.add_argument("--epochs", type=int, nargs=2, default=(6, 10), metavar=("FULL", "DISTILLED"))
+    arguments.add_argument("--rate", type=float, nargs=2, default=(7e-4, 1e-3), metavar=("FULL", "DISTILLED"))
     arguments.add_argument("--out", type=Path, default=FOLDER / "models")
     given = arguments.parse_args()
 
