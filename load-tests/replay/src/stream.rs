@@ -22,6 +22,14 @@ impl Task {
             Task::RepeatPurchase => "repeat-purchase",
         }
     }
+
+    /// The output that decides, and the class in it that means a label of `true`.
+    pub fn decision(self) -> (&'static str, &'static str) {
+        match self {
+            Task::OrderRisk => ("risk", "fraudulent"),
+            Task::RepeatPurchase => ("decision", "returns"),
+        }
+    }
 }
 
 /// A record to produce, with what is needed to judge its answer.
@@ -116,6 +124,16 @@ pub fn mixed(
 mod tests {
     use super::*;
     use crate::wire::tests::{a_purchase, an_order};
+
+    #[test]
+    fn the_pipeline_file_knows_every_task_and_its_deciding_output() {
+        let file = include_str!("../../../pipelines/commerce/pipeline.yaml");
+        for task in [Task::OrderRisk, Task::RepeatPurchase] {
+            let (output, class) = task.decision();
+            assert!(file.contains(&format!("\n  {}:", task.as_str())));
+            assert!(file.lines().any(|line| line.trim().starts_with(output) && line.contains(class)));
+        }
+    }
 
     #[test]
     fn both_kinds_come_evenly_and_in_their_own_order() {
