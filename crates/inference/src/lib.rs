@@ -1,1 +1,28 @@
-//! inference
+//! Models: ONNX Runtime loaded at run time, a model held to the pipeline's contract, batches formed from the
+//! backlog, and threads that each own their sessions. The only crate that knows `ort`.
+//!
+//! ```text
+//!  push ─► Batcher (pure) ─ next, when a thread is idle ─► Sessions ─► model thread: pack, run, answers ─► Ran
+//! ```
+
+mod answers;
+mod batcher;
+mod contract;
+mod convert;
+mod device;
+mod error;
+pub mod metric_names;
+mod model;
+mod onnx_runtime;
+mod pack;
+mod sessions;
+mod signature;
+mod threads;
+mod warm_up;
+
+pub use batcher::{Batch, Batcher};
+pub use error::{Error, RunError};
+pub use model::{Answer, Model, ModelSource, check_contract};
+pub use onnx_runtime::OnnxRuntime;
+pub use sessions::{Ran, Sessions};
+pub use threads::default_threads;

@@ -1,1 +1,29 @@
-//! runtime
+//! Joins the parts into a running stage: records come in, get one verdict each, and leave in transactions.
+//!
+//! ```text
+//!  consumer thread ─► stage thread: ledger ─► Work (route, or encode and batch) ─► model threads
+//!                          ▲   │                                                       │
+//!                          │   └─ window ─► transaction thread                         │
+//!                          └────────────── outcome ◄──────────── results ◄─────────────┘
+//! ```
+//!
+//! [`Stage`] is the same for every service; what differs is its [`Work`]: the [`Router`] settles each record
+//! at once, the [`Scorer`] when its batch is back from the model.
+
+mod answer;
+mod error;
+pub mod metric_names;
+mod router;
+mod scorer;
+mod sources;
+mod stage;
+mod tally;
+mod work;
+
+pub use answer::Answers;
+pub use error::Error;
+pub use router::Router;
+pub use scorer::{Scorer, TaskParts};
+pub use sources::Sources;
+pub use stage::{Stage, StageOptions, StageState, StopHandle};
+pub use work::{Settled, Verdicts, Work};

@@ -1,1 +1,34 @@
-//! service
+//! What every Twinlane process has in common: settings, logs, metrics, health, signals, exit codes, and how
+//! a stage is put together from a pipeline file. The services' `main` functions call [`main`].
+
+mod admin;
+mod assemble;
+mod exit;
+mod process;
+mod settings;
+mod telemetry;
+
+pub use assemble::{LoadedPipeline, models};
+pub use exit::Failure;
+pub use process::main;
+pub use settings::{Flags, Invalid, Kafka, LogFormat, Settings};
+
+/// Which service a process is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Routes events to lanes.
+    Router,
+    /// Scores one lane.
+    Worker(twinlane_pipeline::LaneName),
+}
+
+impl Role {
+    /// Name in logs and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Role::Router => "router",
+            Role::Worker(twinlane_pipeline::LaneName::Precision) => "precision-worker",
+            Role::Worker(twinlane_pipeline::LaneName::Throughput) => "throughput-worker",
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Forms batches from the backlog. A batch is whatever waits at the moment a session is free, never more than
+//! the lane allows, and nothing waits for a batch to fill. Pure: no clock, no threads.
+
+use std::collections::VecDeque;
+
+use twinlane_pipeline::Row;
+
+/// Rows of one task for one model run. The tags are the caller's and come back with the answers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch<T> {
+    /// Task, as it was given to [`Batcher::push`].
+    pub task: usize,
+    /// One per row.
+    pub tags: Vec<T>,
+    /// What the model gets.
+    pub rows: Vec<Row>,
+}
+
+/// A queue per task. It has no bound of its own: what it may hold is decided by the budget that lets records
+/// into the service, which counts them until they are settled.
+#[derive(Clone, Debug)]
+pub struct Batcher<T> {
+    queues: Vec<Queue<T>>,
+    max_batch: usize,
+    arrivals: u64,
+    turns: u64,
+    len: usize,
+}
+
+#[derive(Clone, Debug)]
+struct Queue<T> {
+    waiting: VecDeque<Waiting<T>>,
+    /// When it was last served; 0 is never.
+    served: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Waiting<T> {
+    arrival: u64,
+    tag: T,
+    row: Row,
+}
+
+impl<T> Batcher<T> {
+    /// A batcher for tasks `0..tasks`, with at least one row and at most `max_batch` in a batch.
+    pub fn new(tasks: usize, max_batch: usize) -> Self {
+        let queues = (0..tasks).map(|_| Queue { waiting: VecDeque::new(), served: 0 }).collect();
+        Self { queues, max_batch: max_batch.max(1), arrivals: 0, turns: 0, len: 0 }
+    }
+
+    /// Adds a row behind those of its task.
+    ///
+    /// # Panics
+    /// If the batcher was not made for that task.
+    pub fn push(&mut self, task: usize, tag: T, row: Row) {
+        self.arrivals += 1;
+        self.queues[task].waiting.push_back(Waiting { arrival: self.arrivals, tag, row });
+        self.len += 1;
+    }
+
+    /// The next batch for the one session that is free; `None` when nothing waits.
+    #[expect(clippy::should_implement_trait, reason = "more may come after it gave none")]
+    pub fn next(&mut self) -> Option<Batch<T>> {
+        self.next_for(1)
+    }
+
+    /// The next batch when `idle` sessions are free: a backlog that fits into one batch is shared among them,
+    /// since a session that is left idle answers nobody.
+    ///
+    /// The task that was served longest ago comes first, and among tasks that were never served the one whose
+    /// event has waited longest. So a task waits for at most one batch of each other task, however long their
+    /// queues are.
+    pub fn next_for(&mut self, idle: usize) -> Option<Batch<T>> {
+        let (task, queue) = self
+            .queues
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(task, queue)| Some((queue.served, queue.waiting.front()?.arrival, task, queue)))
+            .min_by_key(|(served, arrival, ..)| (*served, *arrival))
+            .map(|(_, _, task, queue)| (task, queue))?;
+        let size = queue.waiting.len().div_ceil(idle.max(1)).min(self.max_batch);
+        let mut batch = Batch { task, tags: Vec::with_capacity(size), rows: Vec::with_capacity(size) };
+        for waiting in queue.waiting.drain(..size) {
+            batch.tags.push(waiting.tag);
+            batch.rows.push(waiting.row);
+        }
+        self.turns += 1;
+        queue.served = self.turns;
+        self.len -= size;
+        Some(batch)
+    }
+
+    /// Rows that wait.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Drops what the caller no longer wants answered, such as records of a partition that was taken away.
+    pub fn retain(&mut self, mut wanted: impl FnMut(&T) -> bool) {
+        for queue in &mut self.queues {
+            queue.waiting.retain(|waiting| wanted(&waiting.tag));
+        }
+        self.len = self.queues.iter().map(|queue| queue.waiting.len()).sum();
+    }
+}
+
+#[cfg(test)]
+#[path = "batcher_tests.rs"]
+mod tests;

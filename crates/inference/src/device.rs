@@ -1,0 +1,148 @@
+//! Opens a session on the first device that works, and says why the ones before it did not. ONNX Runtime's own
+//! habit is to log a line and go on with the CPU; here a device that fails is an error, and the next one of the
+//! list is tried because the pipeline lists it.
+
+use ort::{
+    ep::{self, ArenaExtendStrategy, ExecutionProvider, cuda::ConvAlgorithmSearch},
+    session::{
+        Session,
+        builder::{AutoDevicePolicy, GraphOptimizationLevel, PrepackedWeights},
+    },
+};
+use twinlane_pipeline::Device;
+
+use crate::OnnxRuntime;
+
+/// What all sessions of one model share.
+pub(crate) struct Opener<'a> {
+    pub(crate) runtime: &'a OnnxRuntime,
+    pub(crate) bytes: &'a [u8],
+    /// Weights in the layout of the CPU's kernels, once for all sessions of the model.
+    pub(crate) weights: PrepackedWeights,
+}
+
+/// Why a device was passed over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PassedOver {
+    pub(crate) device: Device,
+    pub(crate) why: String,
+}
+
+impl Opener<'_> {
+    /// The first device of the list that works, or all the reasons.
+    pub(crate) fn first_of(
+        &self,
+        devices: &[Device],
+    ) -> Result<(Session, Device, Vec<PassedOver>), Vec<PassedOver>> {
+        let mut passed = Vec::new();
+        for &device in devices {
+            match self.open(device) {
+                Ok(session) => return Ok((session, device, passed)),
+                Err(why) => passed.push(PassedOver { device, why }),
+            }
+        }
+        Err(passed)
+    }
+
+    /// A session on this device and no other.
+    pub(crate) fn open(&self, device: Device) -> Result<Session, String> {
+        match device {
+            Device::Cpu => self.session(device).map_err(|why| why.to_string()),
+            Device::Cuda => {
+                if !ep::CUDA::is_available().map_err(|why| why.to_string())? {
+                    let why = "this ONNX Runtime is built without CUDA; use the library of the `onnxruntime-gpu` wheel";
+                    return Err(why.to_owned());
+                }
+                self.session(device).map_err(|why| cuda_problem(why.message()))
+            }
+        }
+    }
+
+    fn session(&self, device: Device) -> ort::Result<Session> {
+        // Registered without its arena the CPU would allocate every tensor anew.
+        let cpu = ep::CPU::default().with_arena_allocator(true).build().error_on_failure();
+        let providers = match device {
+            Device::Cpu => vec![cpu],
+            // The default search benchmarks each new input shape, and every batch size is one.
+            Device::Cuda => vec![
+                ep::CUDA::default()
+                    .with_conv_algorithm_search(ConvAlgorithmSearch::Heuristic)
+                    .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested)
+                    .build()
+                    .error_on_failure(),
+                cpu,
+            ],
+        };
+        let mut builder = Session::builder(self.runtime.environment())?
+            // Nothing is registered that the list does not name.
+            .with_auto_device(AutoDevicePolicy::PreferCPU)?
+            .with_execution_providers(providers)?
+            .with_optimization_level(GraphOptimizationLevel::All)?
+            // Cores are used by running several sessions: no hand-over between threads within a run, and no
+            // thread that spins for work while Kafka wants the core.
+            .with_intra_threads(1)?
+            .with_inter_threads(1)?
+            .with_intra_op_spinning(false)?
+            .with_inter_op_spinning(false)?
+            // A pattern is remembered per input shape, and batches rarely repeat theirs.
+            .with_memory_pattern(false)?;
+        if device == Device::Cpu {
+            builder = builder.with_prepacked_weights(&self.weights)?;
+        }
+        builder.commit_from_memory(self.bytes)
+    }
+}
+
+/// Puts the loader's and the driver's words into what is missing and where it comes from.
+fn cuda_problem(message: &str) -> String {
+    let text = message.to_lowercase();
+    let missing = if text.contains("libcudnn") {
+        "cuDNN 9 is missing"
+    } else if text.contains("providers_cuda") && text.contains("cannot open") && !text.contains("libcu") {
+        "libonnxruntime_providers_cuda.so is missing beside the ONNX Runtime library"
+    } else if ["libcublas", "libcudart", "libcufft", "libcurand", "libnvrtc"]
+        .iter()
+        .any(|lib| text.contains(lib))
+    {
+        "a CUDA 13 library is missing"
+    } else if text.contains("libcuda.so")
+        || text.contains("driver")
+        || text.contains("no cuda-capable device")
+    {
+        "there is no NVIDIA GPU, or its driver is missing or too old"
+    } else {
+        return message.to_owned();
+    };
+    format!("{missing} ({message})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::cuda_problem;
+
+    #[test]
+    fn what_cuda_lacks_is_told_apart() {
+        let says = |message: &str| cuda_problem(message).split(" (").next().unwrap().to_owned();
+        assert_eq!(
+            says(
+                "Failed to load library libonnxruntime_providers_cuda.so with error: libcudnn.so.9: cannot open"
+            ),
+            "cuDNN 9 is missing"
+        );
+        assert_eq!(
+            says(
+                "Failed to load library libonnxruntime_providers_cuda.so with error: libcublasLt.so.13: cannot open"
+            ),
+            "a CUDA 13 library is missing"
+        );
+        assert_eq!(
+            says("CUDA failure 35: CUDA driver version is insufficient for CUDA runtime version"),
+            "there is no NVIDIA GPU, or its driver is missing or too old"
+        );
+        assert_eq!(
+            says("/opt/libonnxruntime_providers_cuda.so: cannot open shared object file"),
+            "libonnxruntime_providers_cuda.so is missing beside the ONNX Runtime library"
+        );
+        assert_eq!(says("something new"), "something new");
+    }
+}

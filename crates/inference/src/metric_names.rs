@@ -1,0 +1,29 @@
+//! Names of the metrics that this crate records, and the handles that are looked up once per model.
+//! Dashboards depend on the names.
+
+use metrics::{Gauge, Histogram, gauge, histogram};
+
+/// Histogram: events per model run. Label `task`.
+pub const BATCH_SIZE: &str = "twinlane_batch_size";
+/// Histogram: seconds of a model run, packing and reading included. Label `task`.
+pub const RUN_SECONDS: &str = "twinlane_model_run_seconds";
+/// Gauge: 1 for the device that really runs a task's model. Labels `task`, `device`.
+pub const DEVICE_IN_USE: &str = "twinlane_device_in_use";
+
+pub(crate) struct ModelMetrics {
+    pub(crate) batch_size: Histogram,
+    pub(crate) run_seconds: Histogram,
+}
+
+impl ModelMetrics {
+    pub(crate) fn new(task: &str) -> Self {
+        Self {
+            batch_size: histogram!(BATCH_SIZE, "task" => task.to_owned()),
+            run_seconds: histogram!(RUN_SECONDS, "task" => task.to_owned()),
+        }
+    }
+}
+
+pub(crate) fn device_in_use(task: &str, device: &'static str) -> Gauge {
+    gauge!(DEVICE_IN_USE, "task" => task.to_owned(), "device" => device)
+}

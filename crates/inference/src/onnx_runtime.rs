@@ -1,0 +1,48 @@
+//! ONNX Runtime's shared library, loaded once per process.
+
+use std::{
+    path::Path,
+    sync::{Mutex, PoisonError},
+};
+
+use ort::environment::Environment;
+
+use crate::Error;
+
+/// The loaded library. Cheap to clone; there is one environment per process, whoever asks first makes it.
+#[derive(Clone)]
+pub struct OnnxRuntime(Environment);
+
+/// What a system-wide installation is called.
+const SYSTEM_LIBRARY: &str = "libonnxruntime.so";
+
+/// ONNX Runtime allows one environment per process, ever.
+static LOADED: Mutex<Option<OnnxRuntime>> = Mutex::new(None);
+
+impl OnnxRuntime {
+    /// Loads the library; `None` means the system's. A second call returns what the first one loaded.
+    pub fn load(library: Option<&Path>) -> Result<Self, Error> {
+        let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(runtime) = &*loaded {
+            return Ok(runtime.clone());
+        }
+        let path = library.unwrap_or(Path::new(SYSTEM_LIBRARY));
+        let fail = |detail: String| Error::Library { library: path.display().to_string(), detail };
+        if library.is_some_and(|p| !p.is_file()) {
+            return Err(fail("there is no such file".into()));
+        }
+        let environment = ort::init_from(path)
+            .map_err(|e| fail(e.to_string()))?
+            .with_name("twinlane")
+            .with_telemetry(false)
+            .build()
+            .map_err(|e| fail(e.to_string()))?;
+        let runtime = Self(environment);
+        *loaded = Some(runtime.clone());
+        Ok(runtime)
+    }
+
+    pub(crate) fn environment(&self) -> &Environment {
+        &self.0
+    }
+}

@@ -1,0 +1,285 @@
+//! The threads that run models. Each owns one model per task, so no session is ever shared; batches go in and
+//! answers come out through channels, and the thread that hands out work never waits for a model.
+
+use std::{
+    any::Any,
+    panic::{AssertUnwindSafe, catch_unwind},
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use twinlane_pipeline::Row;
+
+use crate::{Batch, Error, Model, RunError, model::Answer};
+
+/// Batches that one thread may have: the one that it runs, and the next, which it takes without a pause.
+const PER_THREAD: usize = 2;
+
+/// What a thread runs. [`Model`] does; tests of stages script their own.
+pub trait Runs: Send + 'static {
+    /// Answers each row, in order.
+    fn run(&mut self, rows: &[Row]) -> Result<Vec<Answer>, RunError>;
+}
+
+impl Runs for Model {
+    fn run(&mut self, rows: &[Row]) -> Result<Vec<Answer>, RunError> {
+        Model::run(self, rows)
+    }
+}
+
+/// A batch that was run. Hand it to [`Sessions::done`], which makes its thread idle again.
+#[derive(Debug)]
+pub struct Ran<T> {
+    /// Task.
+    pub task: usize,
+    /// The batch's tags, in its order.
+    pub tags: Vec<T>,
+    /// An answer per tag, or why the batch has none.
+    pub results: Result<Vec<Answer>, RunError>,
+    /// When the run began.
+    pub started: Instant,
+    /// How long it took, packing and reading included.
+    pub elapsed: Duration,
+    thread: usize,
+}
+
+/// A pool of model threads. Dropping it lets each finish the batch that it runs, and joins them.
+#[derive(Debug)]
+pub struct Sessions<T> {
+    threads: Vec<ModelThread<T>>,
+    results: Receiver<Ran<T>>,
+    /// For a batch whose thread is gone: it comes back as an error, never not at all.
+    failed: Sender<Ran<T>>,
+}
+
+#[derive(Debug)]
+struct ModelThread<T> {
+    batches: Option<Sender<Batch<T>>>,
+    handle: Option<JoinHandle<()>>,
+    /// Batches handed to it whose results have not been taken.
+    busy: usize,
+}
+
+impl<T: Send + 'static> Sessions<T> {
+    /// Starts a thread for each list of models; a list holds a model per task, in the order that batches name
+    /// tasks by.
+    pub fn start<M: Runs>(models: Vec<Vec<M>>) -> Result<Self, Error> {
+        // Never full: at most `PER_THREAD` batches per thread are out, and `submit` counts them.
+        let (finished, results) = unbounded();
+        let mut sessions = Self { threads: Vec::new(), results, failed: finished.clone() };
+        for (at, models) in models.into_iter().enumerate() {
+            let (batches, inbox) = bounded(PER_THREAD);
+            let finished = finished.clone();
+            let handle = thread::Builder::new()
+                .name(format!("model-{at}"))
+                .spawn(move || serve(at, models, &inbox, &finished))
+                .map_err(Error::Thread)?;
+            sessions.threads.push(ModelThread { batches: Some(batches), handle: Some(handle), busy: 0 });
+        }
+        Ok(sessions)
+    }
+
+    /// Threads with nothing to do.
+    pub fn idle(&self) -> usize {
+        self.threads.iter().filter(|thread| thread.busy == 0).count()
+    }
+
+    /// Batches that [`submit`](Self::submit) takes now. Beyond [`idle`](Self::idle) they wait behind another;
+    /// that spares a thread the pause between two batches, and costs those in the second one their choice.
+    pub fn room(&self) -> usize {
+        self.threads.iter().map(|thread| PER_THREAD - thread.busy).sum()
+    }
+
+    /// Gives a batch to the thread with the least to do. Never blocks.
+    ///
+    /// # Panics
+    /// If there is no [`room`](Self::room): a caller that does not look would queue without a bound.
+    pub fn submit(&mut self, batch: Batch<T>) {
+        let (at, thread) = self
+            .threads
+            .iter_mut()
+            .enumerate()
+            .min_by_key(|(_, thread)| thread.busy)
+            .filter(|(_, thread)| thread.busy < PER_THREAD)
+            .expect("a batch is submitted only while there is room");
+        thread.busy += 1;
+        let sender = thread.batches.as_ref().expect("senders live until the pool is dropped");
+        if let Err(gone) = sender.try_send(batch) {
+            let Batch { task, tags, .. } = gone.into_inner();
+            let results = Err(RunError::Panicked("its thread has ended".to_owned()));
+            let ran =
+                Ran { task, tags, results, started: Instant::now(), elapsed: Duration::ZERO, thread: at };
+            self.failed.send(ran).expect("the receiver is a field of this pool");
+        }
+    }
+
+    /// Where results arrive, in the order in which they finish.
+    pub fn results(&self) -> &Receiver<Ran<T>> {
+        &self.results
+    }
+
+    /// Counts a result as taken.
+    pub fn done(&mut self, ran: &Ran<T>) {
+        let thread = &mut self.threads[ran.thread];
+        thread.busy = thread.busy.saturating_sub(1);
+    }
+}
+
+impl<T> Drop for Sessions<T> {
+    fn drop(&mut self) {
+        for thread in &mut self.threads {
+            thread.batches = None;
+        }
+        for thread in &mut self.threads {
+            if let Some(handle) = thread.handle.take()
+                && handle.join().is_err()
+            {
+                tracing::error!("a model thread ended with a panic");
+            }
+        }
+    }
+}
+
+fn serve<T, M: Runs>(at: usize, mut models: Vec<M>, inbox: &Receiver<Batch<T>>, finished: &Sender<Ran<T>>) {
+    for Batch { task, tags, rows } in inbox {
+        let started = Instant::now();
+        let results = match models.get_mut(task) {
+            None => Err(RunError::UnknownTask(task)),
+            // After a panic the model may be in any state; the caller stops on the error, so it is not asked again.
+            Some(model) => catch_unwind(AssertUnwindSafe(|| model.run(&rows)))
+                .unwrap_or_else(|panic| Err(RunError::Panicked(message(&*panic)))),
+        };
+        let ran = Ran { task, tags, results, started, elapsed: started.elapsed(), thread: at };
+        if finished.send(ran).is_err() {
+            return;
+        }
+    }
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashSet, sync::Arc, time::Duration};
+
+    use twinlane_pipeline::{RowTensor, TensorData};
+    use twinlane_record::Output;
+
+    use super::*;
+
+    /// Answers with the row's number, waits at a gate when the number says so, panics at 13.
+    struct Scripted {
+        gate: Receiver<()>,
+    }
+
+    impl Runs for Scripted {
+        fn run(&mut self, rows: &[Row]) -> Result<Vec<Answer>, RunError> {
+            let number = |row: &Row| match &row.tensors[0].data {
+                TensorData::Integer(values) => values[0],
+                other => panic!("{other:?}"),
+            };
+            assert!(!rows.iter().any(|row| number(row) == 13), "thirteen");
+            if rows.iter().any(|row| number(row) == 99) {
+                self.gate.recv().unwrap();
+            }
+            Ok(rows
+                .iter()
+                .map(|row| Ok(vec![(Arc::from("n"), Output::Number(number(row) as f64))]))
+                .collect())
+        }
+    }
+
+    fn batch(numbers: &[i64]) -> Batch<i64> {
+        let row =
+            |&n: &i64| Row { tensors: vec![RowTensor { steps: 0, data: TensorData::Integer(vec![n]) }] };
+        Batch { task: 0, tags: numbers.to_vec(), rows: numbers.iter().map(row).collect() }
+    }
+
+    fn pool(threads: usize) -> (Sessions<i64>, Sender<()>) {
+        let (open, gate) = unbounded();
+        let models = (0..threads).map(|_| vec![Scripted { gate: gate.clone() }]).collect();
+        (Sessions::start(models).unwrap(), open)
+    }
+
+    fn take(sessions: &mut Sessions<i64>) -> Ran<i64> {
+        let ran = sessions.results().recv_timeout(Duration::from_secs(20)).expect("every batch comes back");
+        sessions.done(&ran);
+        ran
+    }
+
+    #[test]
+    fn answers_come_back_with_their_tags_and_the_thread_is_idle_again() {
+        let (mut sessions, _open) = pool(2);
+        assert_eq!((sessions.idle(), sessions.room()), (2, 4));
+        sessions.submit(batch(&[1, 2]));
+        assert_eq!((sessions.idle(), sessions.room()), (1, 3));
+        let ran = take(&mut sessions);
+        assert_eq!((ran.task, &ran.tags[..]), (0, &[1, 2][..]));
+        let first = ran.results.unwrap().into_iter().next().unwrap();
+        assert_eq!(first, Ok(vec![(Arc::from("n"), Output::Number(1.0))]));
+        assert_eq!(sessions.idle(), 2);
+    }
+
+    #[test]
+    fn a_submitter_never_waits_and_a_busy_thread_holds_nobody_up() {
+        let (mut sessions, open) = pool(2);
+        sessions.submit(batch(&[99]));
+        sessions.submit(batch(&[1]));
+        assert_eq!(take(&mut sessions).tags, [1], "the second thread answers while the first waits");
+        sessions.submit(batch(&[2]));
+        assert_eq!(take(&mut sessions).tags, [2], "the idle thread is chosen, not the one at the gate");
+        open.send(()).unwrap();
+        assert_eq!(take(&mut sessions).tags, [99]);
+    }
+
+    #[test]
+    fn a_panic_is_an_error_with_its_message_and_the_tags_come_back() {
+        let (mut sessions, _open) = pool(1);
+        sessions.submit(batch(&[12, 13]));
+        let ran = take(&mut sessions);
+        assert_eq!(ran.tags, [12, 13]);
+        assert_eq!(ran.results, Err(RunError::Panicked("thirteen".to_owned())));
+        sessions.submit(batch(&[14]));
+        assert!(take(&mut sessions).results.is_ok(), "the thread lives on");
+    }
+
+    #[test]
+    fn a_task_without_a_model_is_an_error() {
+        let (mut sessions, _open) = pool(1);
+        sessions.submit(Batch { task: 7, ..batch(&[1]) });
+        assert_eq!(take(&mut sessions).results, Err(RunError::UnknownTask(7)));
+    }
+
+    #[test]
+    fn dropping_the_pool_ends_its_threads_with_what_they_run() {
+        let (mut sessions, open) = pool(2);
+        (0..4).for_each(|_| sessions.submit(batch(&[99])));
+        (0..4).for_each(|_| open.send(()).unwrap());
+        let results = sessions.results().clone();
+        drop(sessions);
+        // The threads are joined, so all of their senders are gone, and what they ran is in the channel.
+        let left: Vec<_> = results.iter().collect();
+        assert_eq!(left.len(), 4);
+    }
+
+    #[test]
+    fn nothing_is_lost_or_repeated_over_many_batches() {
+        let (mut sessions, _open) = pool(3);
+        let mut next = 1000_i64;
+        let mut seen = HashSet::new();
+        while seen.len() < 600 {
+            while sessions.room() > 0 && next < 1600 {
+                sessions.submit(batch(&[next, next + 1]));
+                next += 2;
+            }
+            for tag in take(&mut sessions).tags {
+                assert!(seen.insert(tag), "{tag} came twice");
+            }
+        }
+        assert_eq!((sessions.idle(), sessions.room()), (3, 6));
+    }
+}

@@ -1,0 +1,115 @@
+//! Builds what leaves a stage: routed events, scored events and dead letters, each on an explicit partition
+//! and checked against its topic's size limit before a transaction begins, so that a record that cannot be
+//! produced is a dead letter and not an endless abort.
+
+use std::{collections::HashMap, sync::Arc};
+
+use twinlane_kafka::{Outgoing, TopicFacts};
+use twinlane_record::{Coordinates, DeadLetter, Envelope, Headers, Reason, Rejection, Verdict, headers};
+
+use crate::{Error, Settled};
+use twinlane_delivery::Ticket;
+
+/// Knows the topics that a stage produces to.
+#[derive(Clone, Debug)]
+pub struct Answers {
+    stage: Arc<str>,
+    dead_letters: Arc<str>,
+    topics: HashMap<Arc<str>, TopicFacts>,
+}
+
+impl Answers {
+    /// `topics` holds the facts of every topic that this stage produces to, the dead letters' included.
+    pub fn new(
+        stage: impl Into<Arc<str>>,
+        dead_letters: impl Into<Arc<str>>,
+        topics: HashMap<Arc<str>, TopicFacts>,
+    ) -> Result<Self, Error> {
+        let (stage, dead_letters) = (stage.into(), dead_letters.into());
+        if !topics.contains_key(&dead_letters) {
+            return Err(Error::Plan(format!("nothing is known of the dead-letter topic `{dead_letters}`")));
+        }
+        Ok(Self { stage, dead_letters, topics })
+    }
+
+    /// An answer for the event at `origin`, whose output stands in the partition derived from the partition
+    /// `from` that this stage read. One that is too large becomes a dead letter.
+    #[expect(clippy::too_many_arguments, reason = "each is a different part of one record")]
+    pub fn answer(
+        &self,
+        ticket: Ticket,
+        event: &Envelope,
+        origin: &Coordinates,
+        topic: &Arc<str>,
+        value: Option<bytes::Bytes>,
+        headers: Headers,
+        verdict: Verdict,
+    ) -> Settled {
+        let output = Outgoing {
+            topic: topic.clone(),
+            partition: self.partition(topic, event.at.partition),
+            key: event.key.clone(),
+            value,
+            headers,
+            timestamp_ms: event.timestamp_ms,
+        };
+        let limit = self.limit(topic);
+        if output.wire_size() <= limit {
+            return Settled { ticket, verdict, output: Some(output) };
+        }
+        let detail = format!(
+            "the output of {} bytes is over the limit of topic {topic}, {limit} bytes",
+            output.wire_size()
+        );
+        self.dead_letter(ticket, event, origin, &Rejection::new(Reason::OutputTooLarge, detail), None)
+    }
+
+    /// The dead letter of the event at `origin`, with the bytes that this stage read.
+    pub fn dead_letter(
+        &self,
+        ticket: Ticket,
+        event: &Envelope,
+        origin: &Coordinates,
+        rejection: &Rejection,
+        model_digest: Option<&Arc<str>>,
+    ) -> Settled {
+        let letter = DeadLetter {
+            source: origin.clone(),
+            stage: self.stage.clone(),
+            reason: rejection.reason,
+            detail: rejection.detail.clone(),
+            model_digest: model_digest.cloned(),
+            time_ms: now_ms(),
+            deaths: headers::deaths(&event.headers).unwrap_or(0) + 1,
+        };
+        let mut output = Outgoing {
+            topic: self.dead_letters.clone(),
+            partition: self.partition(&self.dead_letters, event.at.partition),
+            key: event.key.clone(),
+            value: event.value.clone(),
+            headers: letter.headers(&event.headers),
+            timestamp_ms: event.timestamp_ms,
+        };
+        if output.wire_size() > self.limit(&self.dead_letters) {
+            // Better a dead letter without its bytes, which still stand at its source, than none.
+            output.value = None;
+            output.headers.push(headers::DEAD_TRUNCATED, "value");
+        }
+        Settled { ticket, verdict: Verdict::DeadLettered(rejection.reason), output: Some(output) }
+    }
+
+    /// The output partition for a source partition: fixed for the lifetime of the plan, so that order holds.
+    fn partition(&self, topic: &Arc<str>, from: i32) -> i32 {
+        from % self.topics.get(topic).map_or(1, |facts| facts.partitions.max(1))
+    }
+
+    fn limit(&self, topic: &Arc<str>) -> usize {
+        self.topics.get(topic).map_or(usize::MAX, |facts| facts.max_message_bytes)
+    }
+}
+
+/// Milliseconds since the Unix epoch.
+pub(crate) fn now_ms() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |d| d.as_millis() as i64)
+}

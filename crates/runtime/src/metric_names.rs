@@ -1,0 +1,29 @@
+//! Names of the metrics that this crate records. Dashboards depend on them.
+
+/// Counter: records that arrived at a stage. Label `stage`.
+pub const EVENTS_IN: &str = "twinlane_events_in_total";
+/// Counter: records routed to the stage's lane. Label `stage`.
+pub const ROUTED: &str = "twinlane_events_routed_total";
+/// Counter: records answered by a model. Label `stage`.
+pub const SCORED: &str = "twinlane_events_scored_total";
+/// Counter: records skipped as a route or source says. Label `stage`.
+pub const SKIPPED: &str = "twinlane_events_skipped_total";
+/// Counter: records whose deadline had passed. Label `stage`.
+pub const EXPIRED: &str = "twinlane_events_expired_total";
+/// Counter: dead letters. Labels `stage`, `reason`.
+pub const DEAD_LETTERS: &str = "twinlane_dead_letters_total";
+/// Counter: rebalances seen. Labels `stage`, `kind` (assigned, revoked, lost).
+pub const REBALANCES: &str = "twinlane_rebalances_total";
+/// Gauge: records in flight against the budget. Label `stage`.
+pub const IN_FLIGHT_RECORDS: &str = "twinlane_in_flight_records";
+/// Gauge: bytes in flight against the budget. Label `stage`.
+pub const IN_FLIGHT_BYTES: &str = "twinlane_in_flight_bytes";
+/// Gauge: partitions assigned. Label `stage`.
+pub const PARTITIONS: &str = "twinlane_assigned_partitions";
+/// Gauge: partitions that are not read because records were deleted before they were answered. Label `stage`.
+pub const HALTED: &str = "twinlane_halted_partitions";
+/// Histogram: records per committed window. Label `stage`.
+pub const WINDOW_RECORDS: &str = "twinlane_window_records";
+/// Histogram: seconds from an event's own timestamp to the end of the commit that answered it, one sample per
+/// partition and window (its oldest record). Label `stage`.
+pub const EVENT_SECONDS: &str = "twinlane_event_to_commit_seconds";

@@ -1,0 +1,290 @@
+//! The workers' work: decode, encode features, batch, run the model, and answer.
+
+use std::{collections::HashMap, sync::Arc};
+
+use crossbeam_channel::Receiver;
+use twinlane_delivery::Ticket;
+use twinlane_inference::{Batcher, Ran, RunError, Sessions};
+use twinlane_pipeline::{Action, FeatureEncoder, LaneName, Plan, Row, Tombstones};
+use twinlane_record::{
+    Coordinates, Envelope, Event, Outcome, Output, Reason, Rejection, ScoredEvent, ScoredEventCodec, Value,
+    Verdict, headers,
+};
+
+use crate::{Answers, Error, Settled, Sources, Verdicts, Work, answer::now_ms, sources::SourceParts};
+
+/// What a worker needs for one task of its lane.
+pub struct TaskParts {
+    /// Index of the task in the plan; batches and sessions use the position in the list of parts.
+    pub task: usize,
+    /// Fills the model's tensors.
+    pub encoder: FeatureEncoder,
+    /// Writes the answers.
+    pub codec: ScoredEventCodec,
+    /// Digest of the model that runs.
+    pub model_digest: Arc<str>,
+    /// The device that really runs it.
+    pub device: Arc<str>,
+}
+
+/// Where one record came from and what its answer carries along.
+pub struct Pending {
+    ticket: Ticket,
+    event: Envelope,
+    origin: Coordinates,
+    route: Arc<str>,
+    event_id: Arc<str>,
+    carried: Carried,
+}
+
+struct Task {
+    name: Arc<str>,
+    variant: Arc<str>,
+    topic: Arc<str>,
+    carry: Vec<Arc<str>>,
+    parts: TaskParts,
+}
+
+/// Scores the events of one lane.
+pub struct Scorer {
+    pipeline: Arc<str>,
+    lane: LaneName,
+    tasks: Vec<Task>,
+    sources: Sources,
+    /// Lane topic → position in `tasks`.
+    by_topic: HashMap<Arc<str>, usize>,
+    /// Route name → source index, for records that passed the router.
+    routes: HashMap<Arc<str>, usize>,
+    /// Source topic → (route name, position in `tasks`), for sources that are read directly.
+    direct: HashMap<Arc<str>, (Arc<str>, usize)>,
+    batcher: Batcher<Pending>,
+    sessions: Sessions<Pending>,
+    answers: Answers,
+}
+
+/// What a record is, from its topic and the router's headers.
+struct Identity<'s> {
+    route: Arc<str>,
+    /// Position in the lane.
+    task: usize,
+    source: &'s SourceParts,
+    origin: Coordinates,
+}
+
+/// Fields of an event that its answer carries along.
+type Carried = Vec<(Arc<str>, Value)>;
+
+/// A record on its way to the batcher.
+struct Admitted {
+    task: usize,
+    pending: Pending,
+    row: Row,
+}
+
+impl Scorer {
+    /// The work of one lane's worker. `sessions` must be warm.
+    pub fn new(
+        plan: &Plan,
+        lane: LaneName,
+        parts: Vec<TaskParts>,
+        sources: Sources,
+        sessions: Sessions<Pending>,
+        answers: Answers,
+    ) -> Result<Self, Error> {
+        let lane_plan = plan
+            .lane(lane)
+            .ok_or_else(|| Error::Plan(format!("the pipeline has no {} lane", lane.as_str())))?;
+        let variant: Arc<str> = lane_plan.variant.as_str().into();
+        let tasks: Vec<_> = parts
+            .into_iter()
+            .map(|parts| {
+                let task = &plan.tasks[parts.task];
+                Task {
+                    name: task.name.clone(),
+                    variant: variant.clone(),
+                    topic: task.publish.topic.name.clone(),
+                    carry: task.publish.carry.clone(),
+                    parts,
+                }
+            })
+            .collect();
+        let position = |task: usize| tasks.iter().position(|t| t.parts.task == task);
+        let by_topic = tasks
+            .iter()
+            .enumerate()
+            .map(|(at, task)| (plan.lane_topic(lane, task.parts.task).into(), at))
+            .collect();
+        let routes = plan.routes.iter().map(|r| (r.name.clone(), r.source)).collect();
+        let mut direct = HashMap::new();
+        for source in &plan.sources {
+            let Some(route) = source.direct.map(|r| &plan.routes[r]) else { continue };
+            if let Action::Score { task, lane: of } = route.action
+                && of == lane
+                && let Some(at) = position(task)
+            {
+                direct.insert(source.topic.clone(), (route.name.clone(), at));
+            }
+        }
+        let max_batch = lane_plan.max_batch.get();
+        let batcher = Batcher::new(tasks.len(), max_batch);
+        Ok(Self {
+            pipeline: plan.pipeline.clone(),
+            lane,
+            tasks,
+            sources,
+            by_topic,
+            routes,
+            direct,
+            batcher,
+            sessions,
+            answers,
+        })
+    }
+
+    /// Route, task, source and coordinates of a record, from its topic and the router's headers.
+    fn identify(&self, event: &Envelope) -> Result<Identity<'_>, Rejection> {
+        let refuse = |detail: String| Rejection::new(Reason::UnknownTask, detail);
+        if let Some((route, task)) = self.direct.get(&event.at.topic) {
+            let source =
+                self.sources.by_topic(&event.at.topic).ok_or_else(|| refuse("unknown source".into()))?;
+            return Ok(Identity { route: route.clone(), task: *task, source, origin: event.at.clone() });
+        }
+        let &task = self
+            .by_topic
+            .get(&event.at.topic)
+            .ok_or_else(|| refuse(format!("topic {} belongs to no task of this lane", event.at.topic)))?;
+        let route = event
+            .headers
+            .text(headers::ROUTE)
+            .ok_or_else(|| refuse(format!("a lane topic's record has no header {}", headers::ROUTE)))?;
+        let (route, source) = self
+            .routes
+            .get_key_value(route)
+            .and_then(|(name, &source)| Some((name.clone(), self.sources.by_index(source)?)))
+            .ok_or_else(|| refuse(format!("route `{route}` is not in this pipeline")))?;
+        let origin = headers::source(&event.headers).ok_or_else(|| {
+            refuse(format!("a lane topic's record has no valid header {}", headers::SOURCE))
+        })?;
+        Ok(Identity { route, task, source, origin })
+    }
+
+    fn admit(&self, ticket: Ticket, event: Envelope) -> Result<Admitted, Box<Settled>> {
+        let Identity { route, task: at, source, origin } = match self.identify(&event) {
+            Ok(found) => found,
+            Err(rejection) => {
+                return Err(Box::new(self.answers.dead_letter(ticket, &event, &event.at, &rejection, None)));
+            }
+        };
+        let task = &self.tasks[at];
+        let encoded = match (&event.value, source.tombstones) {
+            (None, Tombstones::Skip) => {
+                return Err(Box::new(Settled { ticket, verdict: Verdict::Skipped, output: None }));
+            }
+            (None, Tombstones::DeadLetter) => Err(Rejection::new(Reason::Tombstone, "the value is null")),
+            (Some(value), _) => source.decoder.decode(value).and_then(|decoded| Self::encode(task, &decoded)),
+        };
+        match encoded {
+            Err(rejection) => {
+                let digest = Some(&task.parts.model_digest);
+                Err(Box::new(self.answers.dead_letter(ticket, &event, &origin, &rejection, digest)))
+            }
+            Ok((row, carried)) => {
+                let event_id = origin.to_string().into();
+                let pending = Pending { ticket, event, origin, route, event_id, carried };
+                Ok(Admitted { task: at, pending, row })
+            }
+        }
+    }
+
+    fn encode(task: &Task, decoded: &Event) -> Result<(Row, Carried), Rejection> {
+        let row = task.parts.encoder.encode(&decoded.value)?;
+        let carried = task
+            .carry
+            .iter()
+            .map(|name| (name.clone(), decoded.value.path(name).cloned().unwrap_or(Value::Null)))
+            .collect();
+        Ok((row, carried))
+    }
+
+    fn scored(&self, task: &Task, pending: Pending, outputs: Vec<(Arc<str>, Output)>) -> Settled {
+        let mut carried_headers = pending.event.headers.without_reserved();
+        carried_headers.push(headers::EVENT_ID, pending.event_id.as_bytes().to_vec());
+        carried_headers.push(headers::ROUTE, pending.route.as_bytes().to_vec());
+        carried_headers.push(headers::LANE, self.lane.as_str().as_bytes());
+        carried_headers.push(headers::SOURCE, pending.origin.to_string());
+        let scored = ScoredEvent {
+            event_id: pending.event_id,
+            pipeline: self.pipeline.clone(),
+            route: pending.route,
+            lane: self.lane.as_str().into(),
+            task: task.name.clone(),
+            variant: task.variant.clone(),
+            model_digest: task.parts.model_digest.clone(),
+            device: task.parts.device.clone(),
+            outcome: Outcome::Scored,
+            outputs,
+            carried: pending.carried,
+            degraded: false,
+            source: pending.origin.clone(),
+            event_time_ms: pending.event.timestamp_ms,
+            scored_time_ms: now_ms(),
+        };
+        self.answers.answer(
+            pending.ticket,
+            &pending.event,
+            &pending.origin,
+            &task.topic,
+            Some(task.parts.codec.encode(&scored)),
+            carried_headers,
+            Verdict::Scored,
+        )
+    }
+}
+
+impl Work for Scorer {
+    type Done = Ran<Pending>;
+
+    fn receive(&mut self, ticket: Ticket, event: Envelope, verdicts: &mut Verdicts) {
+        match self.admit(ticket, event) {
+            Ok(Admitted { task, pending, row }) => self.batcher.push(task, pending, row),
+            Err(settled) => verdicts.push(*settled),
+        }
+    }
+
+    fn done(&self) -> &Receiver<Ran<Pending>> {
+        self.sessions.results()
+    }
+
+    fn finish(&mut self, ran: Ran<Pending>, verdicts: &mut Verdicts) -> Result<(), Error> {
+        self.sessions.done(&ran);
+        let task = &self.tasks[ran.task];
+        let results = ran.results.map_err(|error: RunError| Error::Model {
+            task: task.name.to_string(),
+            detail: error.to_string(),
+        })?;
+        for (pending, result) in ran.tags.into_iter().zip(results) {
+            verdicts.push(match result {
+                Ok(outputs) => self.scored(task, pending, outputs),
+                Err(rejection) => self.answers.dead_letter(
+                    pending.ticket,
+                    &pending.event,
+                    &pending.origin,
+                    &rejection,
+                    Some(&task.parts.model_digest),
+                ),
+            });
+        }
+        Ok(())
+    }
+
+    fn dispatch(&mut self) {
+        while let idle @ 1.. = self.sessions.idle() {
+            let Some(batch) = self.batcher.next_for(idle) else { break };
+            self.sessions.submit(batch);
+        }
+    }
+
+    fn forget_stale(&mut self, current: &dyn Fn(Ticket) -> bool) {
+        self.batcher.retain(|pending| current(pending.ticket));
+    }
+}

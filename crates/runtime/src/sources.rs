@@ -1,0 +1,47 @@
+//! What a stage knows of each source: how to decode it, and its rules.
+
+use std::{collections::HashMap, sync::Arc};
+
+use twinlane_pipeline::{Plan, RuleSet, Tombstones};
+use twinlane_record::{EventDecoder, Format, SchemaFolder};
+
+use crate::Error;
+
+/// One source, ready to be read.
+pub(crate) struct SourceParts {
+    pub(crate) index: usize,
+    pub(crate) tombstones: Tombstones,
+    pub(crate) decoder: EventDecoder,
+    pub(crate) rules: RuleSet,
+}
+
+/// The sources of a plan, by topic.
+pub struct Sources(HashMap<Arc<str>, Arc<SourceParts>>);
+
+impl Sources {
+    /// Builds decoders and compiles the rules of every source.
+    pub fn build(plan: &Plan, schemas: &SchemaFolder) -> Result<Self, Error> {
+        let mut sources = HashMap::new();
+        for (index, source) in plan.sources.iter().enumerate() {
+            let decoder = match source.format {
+                Format::Avro => {
+                    EventDecoder::avro(schemas, &source.schemas).map_err(|e| Error::Plan(e.to_string()))?
+                }
+                Format::Json => EventDecoder::json(),
+            };
+            let known = |subject: &str| schemas.latest(subject).map(|s| s.field_names());
+            let rules = RuleSet::compile(plan, index, &known).map_err(|e| Error::Plan(e.to_string()))?;
+            let parts = SourceParts { index, tombstones: source.tombstones, decoder, rules };
+            sources.insert(source.topic.clone(), Arc::new(parts));
+        }
+        Ok(Self(sources))
+    }
+
+    pub(crate) fn by_topic(&self, topic: &str) -> Option<&Arc<SourceParts>> {
+        self.0.get(topic)
+    }
+
+    pub(crate) fn by_index(&self, index: usize) -> Option<&Arc<SourceParts>> {
+        self.0.values().find(|s| s.index == index)
+    }
+}

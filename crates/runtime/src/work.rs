@@ -1,0 +1,41 @@
+//! What a stage does with a record. The stage owns offsets, windows and threads; work owns neither.
+
+use crossbeam_channel::Receiver;
+use twinlane_delivery::Ticket;
+use twinlane_kafka::Outgoing;
+use twinlane_record::{Envelope, Verdict};
+
+/// A record's verdict with what it produces: nothing for a skipped record, else one output or dead letter.
+#[derive(Debug)]
+pub struct Settled {
+    /// The receipt that the stage gave with the record.
+    pub ticket: Ticket,
+    /// How it is settled.
+    pub verdict: Verdict,
+    /// What to produce.
+    pub output: Option<Outgoing>,
+}
+
+/// Verdicts collected during one turn of the stage.
+pub type Verdicts = Vec<Settled>;
+
+/// The part of a stage that differs between services. All calls come from the stage thread.
+pub trait Work: Send {
+    /// What comes back from other threads; `()` where everything is settled at once.
+    type Done: Send;
+
+    /// A record arrived. Settles it now, or keeps the ticket and settles it later.
+    fn receive(&mut self, ticket: Ticket, event: Envelope, verdicts: &mut Verdicts);
+
+    /// Where finished work arrives.
+    fn done(&self) -> &Receiver<Self::Done>;
+
+    /// Finished work came back.
+    fn finish(&mut self, done: Self::Done, verdicts: &mut Verdicts) -> Result<(), crate::Error>;
+
+    /// Called at the end of every turn: hand queued work to whoever is idle.
+    fn dispatch(&mut self);
+
+    /// Assignments have changed: forget queued work for which `current` is false.
+    fn forget_stale(&mut self, current: &dyn Fn(Ticket) -> bool);
+}

@@ -1,0 +1,84 @@
+//! The admin port: Prometheus metrics and health.
+
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{Json, Router, extract::State, http::StatusCode, routing::get};
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde_json::{Value, json};
+use twinlane_runtime::StageState;
+
+/// What the admin port reports on.
+pub(crate) struct Facts {
+    pub(crate) metrics: PrometheusHandle,
+    /// Fixed facts: service, pipeline, models.
+    pub(crate) about: Value,
+    pub(crate) stages: Vec<(String, Arc<StageState>)>,
+    pub(crate) started: AtomicBool,
+}
+
+/// Serves until the process ends. Returns the address that was bound.
+pub(crate) async fn serve(address: SocketAddr, facts: Arc<Facts>) -> anyhow::Result<SocketAddr> {
+    let listener = tokio::net::TcpListener::bind(address).await.map_err(|e| {
+        anyhow::anyhow!("cannot listen on {address} for metrics and health: {e}; choose another --admin-port")
+    })?;
+    let bound = listener.local_addr()?;
+    let upkeep = facts.metrics.clone();
+    tokio::spawn(async move {
+        let mut every = tokio::time::interval(Duration::from_secs(5));
+        loop {
+            every.tick().await;
+            // Histograms buffer their samples until somebody drains them.
+            upkeep.run_upkeep();
+        }
+    });
+    let routes = Router::new()
+        .route("/metrics", get(async |State(facts): State<Arc<Facts>>| facts.metrics.render()))
+        .route("/health/live", get(async || "live\n"))
+        .route("/health/startup", get(startup))
+        .route("/health/ready", get(ready))
+        .route("/status", get(status))
+        .with_state(facts);
+    tokio::spawn(async move {
+        if let Err(error) = axum::serve(listener, routes).await {
+            tracing::error!(%error, "the admin port stopped");
+        }
+    });
+    Ok(bound)
+}
+
+async fn startup(State(facts): State<Arc<Facts>>) -> StatusCode {
+    as_status(facts.started.load(Ordering::Acquire))
+}
+
+/// Ready: models warm and every stage in its group, be it with zero partitions.
+async fn ready(State(facts): State<Arc<Facts>>) -> StatusCode {
+    let joined = facts.stages.iter().all(|(_, s)| s.joined.load(Ordering::Acquire));
+    as_status(facts.started.load(Ordering::Acquire) && joined)
+}
+
+async fn status(State(facts): State<Arc<Facts>>) -> Json<Value> {
+    let stages: Vec<_> = facts
+        .stages
+        .iter()
+        .map(|(name, state)| {
+            json!({
+                "stage": name,
+                "joined": state.joined.load(Ordering::Acquire),
+                "partitions": state.partitions.load(Ordering::Acquire),
+                "halted_partitions": state.halted.load(Ordering::Acquire),
+            })
+        })
+        .collect();
+    Json(json!({ "about": facts.about, "stages": stages }))
+}
+
+fn as_status(fine: bool) -> StatusCode {
+    if fine { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE }
+}

@@ -1,0 +1,253 @@
+//! Puts stages together: from a pipeline file and settings to work that can run.
+
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use twinlane_delivery::Limits;
+use twinlane_inference::{Model, ModelSource, OnnxRuntime, Sessions, default_threads};
+use twinlane_kafka::{BelowStart, ConsumerOptions, TopicFacts, Topics};
+use twinlane_pipeline::{self as pipeline, FeatureEncoder, LaneName, Plan};
+use twinlane_record::{SchemaFolder, ScoredEventCodec};
+use twinlane_runtime::{Answers, Router, Scorer, Sources, StageOptions, TaskParts};
+
+use crate::{Failure, Settings, settings};
+
+/// A pipeline file with the folder that its paths are relative to, and the schemas.
+pub struct LoadedPipeline {
+    /// The checked file.
+    pub plan: Plan,
+    /// The schema folder.
+    pub schemas: SchemaFolder,
+    folder: PathBuf,
+}
+
+/// The most bytes that one transaction holds; a transaction must fit its time-out on a slow network.
+const WINDOW_BYTES: usize = 16 << 20;
+
+impl LoadedPipeline {
+    /// Reads and checks pipeline file, schemas and rules; no Kafka, no models.
+    pub fn load(file: &Path, schemas: &Path) -> Result<Self, Failure> {
+        let text = std::fs::read_to_string(file)
+            .map_err(|e| Failure::Invalid(format!("pipeline file {}: {e}", file.display())))?;
+        let plan = Plan::parse(&text, &file.display().to_string()).map_err(invalid)?;
+        let schemas = SchemaFolder::open(schemas).map_err(invalid)?;
+        let folder = file.parent().unwrap_or(Path::new(".")).to_owned();
+        let loaded = Self { plan, schemas, folder };
+        // Compiles every rule, so that an unknown name is refused before anything starts.
+        Sources::build(&loaded.plan, &loaded.schemas)?;
+        Ok(loaded)
+    }
+
+    /// A path of the pipeline file.
+    pub fn path(&self, relative: &Path) -> PathBuf {
+        self.folder.join(relative)
+    }
+
+    fn sources(&self) -> Result<Sources, Failure> {
+        Ok(Sources::build(&self.plan, &self.schemas)?)
+    }
+
+    /// Compiles a task's inputs with its vocabularies.
+    pub fn encoder(&self, task: usize) -> Result<FeatureEncoder, Failure> {
+        let read = |file: &Path| std::fs::read_to_string(self.path(file));
+        FeatureEncoder::new(&self.plan.tasks[task], &read).map_err(invalid)
+    }
+
+    fn topics_to_write(&self, lane: LaneName, router: bool) -> Vec<pipeline::Topic> {
+        let plan = &self.plan;
+        let mut topics = vec![plan.dead_letters.clone()];
+        let Some(of_lane) = plan.lane(lane) else { return topics };
+        if router {
+            let routed = plan.routed_tasks(lane).into_iter();
+            topics.extend(routed.map(|task| pipeline::Topic {
+                name: plan.lane_topic(lane, task).into(),
+                partitions: of_lane.partitions,
+            }));
+        } else {
+            topics.extend(of_lane.tasks.iter().map(|&task| plan.tasks[task].publish.topic.clone()));
+        }
+        topics
+    }
+
+    /// Creates the topics of the pipeline that Twinlane writes and that do not exist yet.
+    pub fn create_topics(&self, topics: &Topics) -> Result<Vec<Arc<str>>, Failure> {
+        let (dead, others): (Vec<_>, Vec<_>) = self
+            .plan
+            .topics()
+            .into_iter()
+            .map(|t| (t.name, t.partitions))
+            .partition(|(name, _)| *name == self.plan.dead_letters.name);
+        // A dead letter is its event and some headers: it must fit where the event did.
+        let mut created = topics.create_missing(&dead, &[("max.message.bytes", "2097152")])?;
+        created.extend(topics.create_missing(&others, &[])?);
+        Ok(created)
+    }
+
+    /// Facts of the topics that a stage writes, held to the plan; its sources must exist too.
+    fn facts(
+        &self,
+        topics: &Topics,
+        lane: LaneName,
+        router: bool,
+        reads: &[(Arc<str>, BelowStart)],
+    ) -> Result<HashMap<Arc<str>, TopicFacts>, Failure> {
+        let planned = self.topics_to_write(lane, router);
+        let names: Vec<_> =
+            planned.iter().map(|t| t.name.clone()).chain(reads.iter().map(|r| r.0.clone())).collect();
+        let facts = topics.describe(&names)?;
+        for topic in planned {
+            let found = facts.get(&topic.name).map_or(0, |f| f.partitions);
+            if found != topic.partitions {
+                let (topic, planned) = (topic.name.to_string(), topic.partitions);
+                return Err(twinlane_kafka::Error::Partitions { topic, found, planned }.into());
+            }
+        }
+        Ok(facts)
+    }
+
+    /// The router's stage for one lane.
+    pub(crate) fn router(
+        &self,
+        settings: &Settings,
+        topics: &Topics,
+        lane: LaneName,
+    ) -> Result<(StageOptions, Router), Failure> {
+        let plan = &self.plan;
+        let stage = format!("router.{}", lane.as_str());
+        let reads: Vec<_> = plan.sources.iter().filter(|s| s.direct.is_none()).map(reads).collect();
+        let facts = self.facts(topics, lane, true, &reads)?;
+        let answers = Answers::new(stage.as_str(), plan.dead_letters.name.clone(), facts)?;
+        // What belongs to no lane is settled by the last lane's stage: a flood of broken events then never
+        // stands before the orders.
+        let owns_rest = plan.lanes.last().is_some_and(|l| l.name == lane);
+        let work = Router::new(plan, lane, owns_rest, self.sources()?, answers);
+        let group = plan.router_group(lane);
+        Ok((self.options(settings, lane, stage, group, reads), work))
+    }
+
+    /// A lane's worker, its models loaded and warm.
+    pub(crate) fn worker(
+        &self,
+        settings: &Settings,
+        topics: &Topics,
+        lane: LaneName,
+    ) -> Result<(StageOptions, Scorer), Failure> {
+        let plan = &self.plan;
+        let of_lane = plan.lane(lane).ok_or_else(|| {
+            Failure::Invalid(format!(
+                "the pipeline has no {} lane; this worker has nothing to do",
+                lane.as_str()
+            ))
+        })?;
+        let stage = lane.as_str().to_owned();
+        let mut topics_read: Vec<(Arc<str>, BelowStart)> = plan
+            .routed_tasks(lane)
+            .into_iter()
+            .map(|task| (plan.lane_topic(lane, task).into(), BelowStart::Stop))
+            .collect();
+        let direct = plan.sources.iter().filter(|source| {
+            source.direct.is_some_and(|route| {
+                matches!(plan.routes[route].action, pipeline::Action::Score { lane: to, .. } if to == lane)
+            })
+        });
+        topics_read.extend(direct.map(reads));
+        let facts = self.facts(topics, lane, false, &topics_read)?;
+        let answers = Answers::new(stage.as_str(), plan.dead_letters.name.clone(), facts)?;
+        let threads = of_lane.model_threads.map_or_else(default_threads, usize::from);
+        let mut sessions: Vec<Vec<Model>> = (0..threads).map(|_| Vec::new()).collect();
+        for mut of_task in models(self, settings, lane, threads)? {
+            for thread in &mut sessions {
+                let mut model = of_task.pop().expect("one model for each thread was loaded");
+                model.warm_up()?;
+                thread.push(model);
+            }
+        }
+        tracing::info!(stage, threads, "models warm");
+        let mut parts = Vec::new();
+        for (model, &task) in sessions[0].iter().zip(&of_lane.tasks) {
+            parts.push(TaskParts {
+                task,
+                encoder: self.encoder(task)?,
+                codec: ScoredEventCodec::new(plan.tasks[task].publish.format, &self.schemas)
+                    .map_err(invalid)?,
+                model_digest: model.digest().clone(),
+                device: model.device().as_str().into(),
+            });
+        }
+        let work = Scorer::new(plan, lane, parts, self.sources()?, Sessions::start(sessions)?, answers)?;
+        let group = plan.lane_group(lane);
+        Ok((self.options(settings, lane, stage, group, topics_read), work))
+    }
+
+    fn options(
+        &self,
+        settings: &Settings,
+        lane: LaneName,
+        stage: String,
+        group: String,
+        topics: Vec<(Arc<str>, BelowStart)>,
+    ) -> StageOptions {
+        let of_lane = self.plan.lane(lane);
+        StageOptions {
+            transactional_id: settings.transactional_id(&self.plan.pipeline, &stage),
+            consumer: ConsumerOptions { client_id: stage.clone(), group, topics },
+            stage,
+            window_floor: of_lane.map_or_else(Default::default, |l| l.window),
+            window_bytes: WINDOW_BYTES,
+            limits: of_lane.map_or(Limits { records: 20_000, bytes: 64 << 20 }, |l| Limits {
+                records: l.in_flight.records,
+                bytes: l.in_flight.bytes,
+            }),
+        }
+    }
+}
+
+/// Loads the models of a lane and checks each against the pipeline: for every task of the lane, one for each
+/// of `threads` threads.
+pub fn models(
+    loaded: &LoadedPipeline,
+    settings: &Settings,
+    lane: LaneName,
+    threads: usize,
+) -> Result<Vec<Vec<Model>>, Failure> {
+    let Some(of_lane) = loaded.plan.lane(lane) else { return Ok(Vec::new()) };
+    let library = settings.onnxruntime.clone().or_else(settings::ort_dylib_path);
+    let runtime = OnnxRuntime::load(library.as_deref())?;
+    let mut models = Vec::new();
+    for &index in &of_lane.tasks {
+        let task = &loaded.plan.tasks[index];
+        let Some(file) = task.models.get(of_lane.variant) else {
+            return Err(Failure::Invalid(format!(
+                "task `{}` has no {} model",
+                task.name,
+                of_lane.variant.as_str()
+            )));
+        };
+        let encoder = loaded.encoder(index)?;
+        let source = ModelSource {
+            task: &task.name,
+            path: &loaded.path(file),
+            inputs: encoder.specs(),
+            outputs: &task.outputs,
+            devices: &of_lane.devices,
+            max_batch: of_lane.max_batch.get(),
+        };
+        models.push(Model::load_for(&runtime, source, threads)?);
+    }
+    Ok(models)
+}
+
+fn reads(source: &pipeline::Source) -> (Arc<str>, BelowStart) {
+    let below = match source.when_below_start {
+        pipeline::BelowStart::Stop => BelowStart::Stop,
+        pipeline::BelowStart::Earliest => BelowStart::Earliest,
+    };
+    (source.topic.clone(), below)
+}
+
+fn invalid(error: impl std::fmt::Display) -> Failure {
+    Failure::Invalid(error.to_string())
+}

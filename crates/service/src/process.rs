@@ -1,0 +1,204 @@
+//! The life of a service process: read settings, check, warm up, run stages, stop on a signal.
+
+use std::{
+    net::SocketAddr,
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser};
+use serde_json::json;
+use tokio::sync::mpsc;
+use twinlane_kafka::Topics;
+use twinlane_pipeline::LaneName;
+use twinlane_runtime::{Stage, StageState, StopHandle, Work};
+
+use crate::{Failure, Flags, LoadedPipeline, Role, Settings, admin, telemetry};
+
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "Every flag may also stand in a settings file (--settings) or in the environment \
+    as TWINLANE_<NAME>.\nExit codes: 0 stopped cleanly, 2 invalid input, 3 not authorised, 4 missing or misshapen \
+    topic, 5 fenced by another process with the same ordinal, 6 model, 7 no broker answered, 1 anything else."
+)]
+struct Arguments {
+    #[command(flatten)]
+    flags: Flags,
+}
+
+/// A clean stop commits what is settled and leaves the group; this is its limit.
+const STOP_LIMIT: Duration = Duration::from_secs(15);
+
+/// The whole of a service's `main`.
+pub fn main(role: Role) -> ExitCode {
+    let about = match role {
+        Role::Router => "Routes events of a pipeline's mixed topics to its lanes, exactly once.",
+        Role::Worker(LaneName::Precision) => "Scores a pipeline's precision lane, exactly once.",
+        Role::Worker(LaneName::Throughput) => "Scores a pipeline's throughput lane, exactly once.",
+    };
+    let command = Arguments::command().name(role.as_str()).about(about);
+    let arguments = match Arguments::from_arg_matches(&command.get_matches()) {
+        Ok(arguments) => arguments,
+        Err(error) => error.exit(),
+    };
+    match run(role, &arguments.flags) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{}: {failure}", role.as_str());
+            failure.code()
+        }
+    }
+}
+
+fn run(role: Role, flags: &Flags) -> Result<(), Failure> {
+    let settings = Settings::load(flags).map_err(|e| Failure::Invalid(e.to_string()))?;
+    telemetry::logs(settings.log_format);
+    let metrics = telemetry::metrics()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|e| Failure::Other(e.into()))?;
+    let loaded = LoadedPipeline::load(&settings.pipeline, &settings.schemas)?;
+    tracing::info!(
+        service = role.as_str(), pipeline = %loaded.plan.pipeline, brokers = settings.kafka.brokers,
+        replica = settings.replica(), "starting"
+    );
+    let topics = Topics::connect(&settings.connection())?;
+    if settings.create_topics {
+        for topic in loaded.create_topics(&topics)? {
+            tracing::info!(%topic, "created");
+        }
+    }
+    let mut stages = Stages::default();
+    match role {
+        Role::Router => {
+            if !loaded.plan.needs_router() {
+                return Err(Failure::Invalid(
+                    "no source of this pipeline needs the router; the workers read them all directly".into(),
+                ));
+            }
+            for lane in &loaded.plan.lanes {
+                let (options, work) = loaded.router(&settings, &topics, lane.name)?;
+                stages.add(&settings, options, work);
+            }
+        }
+        Role::Worker(lane) => {
+            let (options, work) = loaded.worker(&settings, &topics, lane)?;
+            stages.add(&settings, options, work);
+        }
+    }
+    drop(topics);
+    let facts = Arc::new(admin::Facts {
+        metrics,
+        about: json!({ "service": role.as_str(), "pipeline": &*loaded.plan.pipeline, "version": env!("CARGO_PKG_VERSION") }),
+        stages: stages.states.clone(),
+        started: AtomicBool::new(true),
+    });
+    runtime.block_on(async {
+        let address = SocketAddr::new(settings.admin_host, settings.admin_port);
+        let bound = admin::serve(address, facts.clone()).await?;
+        tracing::info!(admin = %bound, "metrics and health are served");
+        stages.run().await
+    })
+}
+
+/// A stage that is ready to run on a thread of its own.
+type Ready = Box<dyn FnOnce() -> Result<(), twinlane_runtime::Error> + Send>;
+
+#[derive(Default)]
+struct Stages {
+    ready: Vec<(String, Ready)>,
+    stops: Vec<StopHandle>,
+    states: Vec<(String, Arc<StageState>)>,
+}
+
+impl Stages {
+    fn add<W: Work + 'static>(
+        &mut self,
+        settings: &Settings,
+        options: twinlane_runtime::StageOptions,
+        work: W,
+    ) {
+        let name = options.stage.clone();
+        let (stage, stop, state) = Stage::new(settings.connection(), options, work);
+        self.ready.push((name.clone(), Box::new(move || stage.run())));
+        self.stops.push(stop);
+        self.states.push((name, state));
+    }
+
+    /// Runs every stage until a signal, or until one ends; then stops the others.
+    async fn run(self) -> Result<(), Failure> {
+        let (ended, mut endings) = mpsc::unbounded_channel();
+        let mut running = self.ready.len();
+        for (name, stage) in self.ready {
+            let ended = ended.clone();
+            std::thread::Builder::new()
+                .name(format!("stage-{name}"))
+                .spawn(move || {
+                    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(stage));
+                    // The receiver lives until every stage has reported.
+                    let _ = ended.send(result.unwrap_or(Err(twinlane_runtime::Error::ThreadDied("stage"))));
+                })
+                .expect("the system can start a thread");
+        }
+        let mut signals = Signals::listen().map_err(|e| Failure::Other(e.into()))?;
+        let mut outcome = Ok(());
+        tokio::select! {
+            ending = endings.recv() => {
+                running -= 1;
+                outcome = ending.unwrap_or(Ok(()));
+            }
+            name = signals.next() => tracing::info!(signal = name, "stopping"),
+        }
+        for (_, state) in &self.states {
+            state.joined.store(false, Ordering::Release);
+        }
+        for stop in &self.stops {
+            stop.stop();
+        }
+        let rest = async {
+            while running > 0 {
+                running -= 1;
+                let ending = endings.recv().await.unwrap_or(Ok(()));
+                if outcome.is_ok() {
+                    outcome = ending;
+                }
+            }
+        };
+        tokio::select! {
+            () = rest => {}
+            () = tokio::time::sleep(STOP_LIMIT) => return Err(Failure::SlowStop),
+            name = signals.next() => {
+                tracing::warn!(signal = name, "asked twice; not waiting");
+                return Err(Failure::SlowStop);
+            }
+        }
+        tracing::info!("stopped");
+        Ok(outcome?)
+    }
+}
+
+struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn listen() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}

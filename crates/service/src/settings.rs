@@ -1,0 +1,229 @@
+//! Settings of a service: flags over environment over file over defaults, refused when something is unknown.
+//! The only place that reads the environment.
+
+use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr, path::PathBuf};
+
+use clap::Args;
+use config::{Config, Environment, File};
+use serde::{Deserialize, Serialize};
+use twinlane_kafka::Connection;
+
+/// What a service needs to know besides its pipeline file.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Pipeline file.
+    pub pipeline: PathBuf,
+    /// Folder with the Avro schemas and their `index.json`.
+    pub schemas: PathBuf,
+    /// Which replica of its stage this is; part of the transactional id. Two replicas must never share one.
+    pub ordinal: Option<u32>,
+    /// Put before every transactional id, to tell apart two installations on one cluster.
+    pub transactional_prefix: String,
+    /// Create the topics that Twinlane writes and that do not exist.
+    pub create_topics: bool,
+    /// Address of the admin port (metrics, health). Only this machine by default.
+    pub admin_host: IpAddr,
+    /// Admin port; 0 takes a free one and logs it.
+    pub admin_port: u16,
+    /// ONNX Runtime's shared library; else `ORT_DYLIB_PATH`, else the system's.
+    pub onnxruntime: Option<PathBuf>,
+    /// Log lines as `text` or `json`.
+    pub log_format: LogFormat,
+    /// Kafka.
+    pub kafka: Kafka,
+}
+
+/// The `[kafka]` section.
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Kafka {
+    /// Bootstrap addresses.
+    pub brokers: String,
+    /// librdkafka properties for every client.
+    pub common: BTreeMap<String, String>,
+    /// librdkafka properties for consumers.
+    pub consumer: BTreeMap<String, String>,
+    /// librdkafka properties for producers.
+    pub producer: BTreeMap<String, String>,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            pipeline: PathBuf::new(),
+            schemas: "schemas".into(),
+            ordinal: None,
+            transactional_prefix: String::new(),
+            create_topics: true,
+            admin_host: IpAddr::from([127, 0, 0, 1]),
+            admin_port: 0,
+            onnxruntime: None,
+            log_format: LogFormat::Text,
+            kafka: Kafka { brokers: "localhost:9092".into(), ..Kafka::default() },
+        }
+    }
+}
+
+/// Flags that every service takes. Each may also stand in the settings file, or in the environment as
+/// `TWINLANE_<NAME>` (`TWINLANE_KAFKA__BROKERS` for a nested one); flags win.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Flags {
+    /// Pipeline file, e.g. pipelines/commerce/pipeline.yaml
+    #[arg(long, value_name = "FILE")]
+    pub pipeline: Option<PathBuf>,
+    /// Folder with Avro schemas and their index.json [default: schemas]
+    #[arg(long, value_name = "DIR")]
+    pub schemas: Option<PathBuf>,
+    /// Kafka bootstrap addresses [default: localhost:9092]
+    #[arg(long, value_name = "HOST:PORT,…")]
+    pub brokers: Option<String>,
+    /// Which replica of its stage this is [default: the number at the end of the host name, else 0]
+    #[arg(long, value_name = "N")]
+    pub ordinal: Option<u32>,
+    /// Port for metrics and health on localhost; 0 takes a free one [default: 0]
+    #[arg(long, value_name = "PORT")]
+    pub admin_port: Option<u16>,
+    /// ONNX Runtime's shared library [default: ORT_DYLIB_PATH, else the system's]
+    #[arg(long, value_name = "FILE")]
+    pub onnxruntime: Option<PathBuf>,
+    /// How log lines look [default: text]
+    #[arg(long, value_name = "FORMAT")]
+    pub log_format: Option<LogFormat>,
+    /// Settings file (TOML)
+    #[arg(long, value_name = "FILE")]
+    pub settings: Option<PathBuf>,
+}
+
+/// A setting is wrong or unknown.
+#[derive(Debug, thiserror::Error)]
+#[error("settings: {0}; see --help for what may be set, in a file, as TWINLANE_… or as a flag")]
+pub struct Invalid(#[from] config::ConfigError);
+
+impl Settings {
+    /// Puts file, environment and flags together.
+    pub fn load(flags: &Flags) -> Result<Self, Invalid> {
+        let mut sources = Config::builder();
+        if let Some(file) = &flags.settings {
+            sources = sources.add_source(File::from(file.as_path()).format(config::FileFormat::Toml));
+        }
+        let environment =
+            Environment::with_prefix("TWINLANE").prefix_separator("_").separator("__").try_parsing(true);
+        let mut settings: Settings = sources.add_source(environment).build()?.try_deserialize()?;
+        let overlay = flags.clone();
+        replace(&mut settings.pipeline, overlay.pipeline);
+        replace(&mut settings.schemas, overlay.schemas);
+        replace(&mut settings.kafka.brokers, overlay.brokers);
+        replace(&mut settings.admin_port, overlay.admin_port);
+        replace(&mut settings.log_format, overlay.log_format);
+        settings.ordinal = overlay.ordinal.or(settings.ordinal);
+        settings.onnxruntime = overlay.onnxruntime.or(settings.onnxruntime);
+        if settings.pipeline.as_os_str().is_empty() {
+            return Err(config::ConfigError::Message("no pipeline file; give --pipeline FILE".into()).into());
+        }
+        Ok(settings)
+    }
+
+    /// How to reach Kafka.
+    pub fn connection(&self) -> Connection {
+        Connection {
+            brokers: self.kafka.brokers.clone(),
+            common: self.kafka.common.clone(),
+            consumer: self.kafka.consumer.clone(),
+            producer: self.kafka.producer.clone(),
+        }
+    }
+
+    /// The replica's number: set, or from a StatefulSet's host name (`precision-worker-3`), or 0.
+    pub fn replica(&self) -> u32 {
+        self.ordinal.or_else(|| ordinal_of(&host_name()?)).unwrap_or(0)
+    }
+
+    /// The transactional id of one stage of this replica: prefix, pipeline, stage, ordinal.
+    pub fn transactional_id(&self, pipeline: &str, stage: &str) -> String {
+        let mut id = self.transactional_prefix.clone();
+        // Writing to a String cannot fail.
+        let _ = write!(id, "{pipeline}.{stage}.{}", self.replica());
+        id
+    }
+}
+
+/// The log filter that `RUST_LOG` names, if any.
+pub(crate) fn log_filter() -> Option<String> {
+    variable("RUST_LOG")
+}
+
+/// The library that `ORT_DYLIB_PATH` names, if any.
+pub(crate) fn ort_dylib_path() -> Option<PathBuf> {
+    variable("ORT_DYLIB_PATH").map(PathBuf::from)
+}
+
+fn host_name() -> Option<String> {
+    variable("HOSTNAME")
+}
+
+#[expect(clippy::disallowed_methods, reason = "this module is where the environment is read")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|v| !v.is_empty())
+}
+
+fn ordinal_of(host: &str) -> Option<u32> {
+    host.rsplit_once('-')?.1.parse().ok()
+}
+
+fn replace<T>(target: &mut T, value: Option<T>) {
+    if let Some(value) = value {
+        *target = value;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn load(toml: &str) -> Result<Settings, Invalid> {
+        let file = tempfile::NamedTempFile::with_suffix(".toml").expect("a temporary file");
+        std::fs::write(file.path(), toml).expect("written");
+        Settings::load(&Flags { settings: Some(file.path().into()), ..Flags::default() })
+    }
+
+    #[test]
+    fn librdkafka_properties_keep_their_dotted_names() {
+        let settings =
+            load("pipeline = \"p.yaml\"\n[kafka.common]\n\"security.protocol\" = \"SSL\"").expect("valid");
+        assert_eq!(settings.kafka.common["security.protocol"], "SSL");
+        assert_eq!(settings.kafka.brokers, "localhost:9092");
+    }
+
+    #[test]
+    fn an_unknown_setting_is_refused_by_name() {
+        let error = load("pipelin = \"p.yaml\"").expect_err("a typing error").to_string();
+        assert!(error.contains("pipelin"), "{error}");
+    }
+
+    #[test]
+    fn a_stateful_set_gives_each_replica_its_ordinal() {
+        assert_eq!(ordinal_of("commerce-precision-worker-12"), Some(12));
+        assert_eq!(ordinal_of("laptop"), None);
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let file = tempfile::NamedTempFile::with_suffix(".toml").expect("a temporary file");
+        std::fs::write(file.path(), "pipeline = \"a.yaml\"\nordinal = 3").expect("written");
+        let flags = Flags { settings: Some(file.path().into()), ordinal: Some(4), ..Flags::default() };
+        let settings = Settings::load(&flags).expect("valid");
+        assert_eq!((settings.pipeline.to_str(), settings.replica()), (Some("a.yaml"), 4));
+        assert_eq!(settings.transactional_id("commerce", "precision"), "commerce.precision.4");
+    }
+}
