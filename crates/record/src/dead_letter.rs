@@ -31,7 +31,10 @@ impl DeadLetter {
     /// The record's headers: the event's own, then ours.
     pub fn headers(&self, original: &Headers) -> Headers {
         let mut all = original.without_reserved();
-        if let Some(route) = original.get(headers::ROUTE) {
+        // Only the router's word for it counts, which comes with the coordinates that it wrote.
+        if headers::source(original).as_ref() == Some(&self.source)
+            && let Some(route) = original.get(headers::ROUTE)
+        {
             all.push(headers::ROUTE, route.to_vec());
         }
         all.push(headers::SOURCE, self.source.to_string());
@@ -67,9 +70,8 @@ impl DeadLetter {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_dead_letter_is_read_back_and_the_events_own_headers_stay() {
-        let letter = DeadLetter {
+    fn letter() -> DeadLetter {
+        DeadLetter {
             source: Coordinates { topic: "t".into(), partition: 1, offset: 2 },
             stage: "router".into(),
             reason: Reason::NoRoute,
@@ -77,17 +79,44 @@ mod tests {
             model_digest: None,
             time_ms: 7,
             deaths: 2,
-        };
+        }
+    }
+
+    #[test]
+    fn a_dead_letter_is_read_back_and_the_events_own_headers_stay() {
+        for (reason, digest) in Reason::ALL.into_iter().zip([None, Some("9f86d0".into())].into_iter().cycle())
+        {
+            let letter = DeadLetter { reason, model_digest: digest, ..letter() };
+            let mut original = Headers::default();
+            original.push("tenant", "a");
+            let headers = letter.headers(&original);
+            assert_eq!(headers.text("tenant"), Some("a"));
+            assert_eq!(DeadLetter::from_headers(&headers), Some(letter));
+        }
+        assert_eq!(DeadLetter::from_headers(&Headers::default()), None);
+    }
+
+    #[test]
+    fn headers_of_ours_that_stand_on_a_source_record_are_not_believed() {
         let mut original = Headers::default();
-        original.push("tenant", "a");
         original.push(headers::SOURCE, "forged/0/0");
-        let headers = letter.headers(&original);
-        assert_eq!(DeadLetter::from_headers(&headers), Some(letter));
-        assert_eq!(headers.text("tenant"), Some("a"));
-        assert_eq!(
-            headers.0.iter().filter(|h| &*h.name == headers::SOURCE).count(),
-            1,
-            "a forged one is gone"
-        );
+        original.push(headers::ROUTE, "forged");
+        original.push(headers::DEAD_REASON, "tombstone");
+        let headers = letter().headers(&original);
+        let all = |name: &str| headers.0.iter().filter(|h| &*h.name == name).count();
+        assert_eq!((all(headers::SOURCE), all(headers::ROUTE), all(headers::DEAD_REASON)), (1, 0, 1));
+        assert_eq!(DeadLetter::from_headers(&headers), Some(letter()));
+
+        let mut routed = Headers::default();
+        routed.push(headers::SOURCE, "t/1/2");
+        routed.push(headers::ROUTE, "orders");
+        assert_eq!(letter().headers(&routed).text(headers::ROUTE), Some("orders"), "the router's is kept");
+    }
+
+    #[test]
+    fn a_long_detail_is_cut_at_a_character() {
+        let long = DeadLetter { detail: "ü".repeat(DETAIL_LIMIT), ..letter() };
+        let read = DeadLetter::from_headers(&long.headers(&Headers::default())).expect("a dead letter");
+        assert_eq!(read.detail, "ü".repeat(DETAIL_LIMIT / 2));
     }
 }

@@ -3,9 +3,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use apache_avro::schema_compatibility::SchemaCompatibility;
-
-use crate::{Event, Reason, Rejection, SchemaError, SchemaFolder, Value, shape::Shape};
+use crate::{Event, Reason, Rejection, SchemaError, SchemaFolder, avro::Plan, json};
 
 /// Decodes the values of one source.
 #[derive(Debug)]
@@ -13,53 +11,51 @@ pub struct EventDecoder(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    Avro(HashMap<u32, Plan>),
+    Avro(HashMap<u32, Writer>),
     Json,
 }
 
-/// How to read what one writer wrote.
+/// What is known of one schema id.
 #[derive(Debug)]
-struct Plan {
+struct Writer {
     subject: Arc<str>,
-    writer: Shape,
-    /// `None` when the writer's is the newest version itself.
-    reader: Option<Shape>,
-    /// Why the reader's schema cannot read the writer's, known from the schemas alone.
-    incompatible: Option<String>,
+    version: u32,
+    /// Version that it is read as.
+    newest: u32,
+    /// How, or why the newest version cannot read this one at all.
+    plan: Result<Plan, Rejection>,
 }
 
+/// First byte of Avro in the Confluent wire format.
 const MAGIC: u8 = 0;
-const PREFIX: usize = 5;
 
 impl EventDecoder {
     /// For Avro in the Confluent wire format. Only the named subjects are accepted.
     pub fn avro(folder: &SchemaFolder, subjects: &[Arc<str>]) -> Result<Self, SchemaError> {
-        let mut plans = HashMap::new();
+        let mut writers = HashMap::new();
         for subject in subjects {
-            let latest = folder.require(subject)?;
+            let newest = folder.require(subject)?;
             for written in folder.versions(subject) {
-                let newest = written.id == latest.id;
-                let incompatible = (!newest)
-                    .then(|| SchemaCompatibility::can_read(&written.schema, &latest.schema).err())
-                    .flatten()
-                    .map(|why| {
-                        let (from, to) = (written.version, latest.version);
-                        format!("version {from} of `{subject}` cannot be read as version {to}: {why}")
-                    });
-                let compiled = |schema| {
-                    Shape::compile(schema)
-                        .map_err(|what| SchemaError::Unsupported { subject: subject.to_string(), what })
-                };
-                let plan = Plan {
-                    subject: subject.clone(),
-                    writer: compiled(&written.schema)?,
-                    reader: if newest { None } else { Some(compiled(&latest.schema)?) },
-                    incompatible,
-                };
-                plans.insert(written.id, plan);
+                let plan = Plan::new(&written.schema, &newest.schema);
+                if let (true, Err(why)) = (written.id == newest.id, &plan) {
+                    // It cannot even read itself.
+                    let (subject, what) = (subject.to_string(), why.detail.clone());
+                    return Err(SchemaError::Unsupported { subject, what });
+                }
+                let (version, newest) = (written.version, newest.version);
+                writers.insert(written.id, Writer { subject: subject.clone(), version, newest, plan });
             }
         }
-        Ok(Self(Kind::Avro(plans)))
+        Ok(Self(Kind::Avro(writers)))
+    }
+
+    /// Versions whose events the newest version cannot read, and why: every event that is written under one
+    /// becomes a dead letter.
+    pub fn incompatible(&self) -> Vec<String> {
+        let Kind::Avro(writers) = &self.0 else { return Vec::new() };
+        let mut found: Vec<_> = writers.values().filter(|w| w.plan.is_err()).collect();
+        found.sort_by_key(|w| (w.subject.clone(), w.version));
+        found.iter().filter_map(|w| Some(w.refuse(w.plan.as_ref().err()?).detail)).collect()
     }
 
     /// For JSON objects.
@@ -70,90 +66,65 @@ impl EventDecoder {
     /// The schema's name, from the first five bytes alone. JSON has none.
     pub fn schema_name(&self, payload: &[u8]) -> Result<Option<&Arc<str>>, Rejection> {
         match &self.0 {
-            Kind::Avro(plans) => Ok(Some(&plan(plans, payload)?.0.subject)),
+            Kind::Avro(writers) => Ok(Some(&writer(writers, payload)?.0.subject)),
             Kind::Json => Ok(None),
         }
     }
 
-    /// The event's fields. Never panics, and allocates in proportion to the payload,
-    /// whatever the bytes.
+    /// The event's fields. Never panics, and allocates in proportion to the payload, whatever the bytes.
     pub fn decode(&self, payload: &[u8]) -> Result<Event, Rejection> {
-        if payload.is_empty() {
-            return Err(Rejection::new(Reason::EmptyPayload, "the payload has no bytes"));
-        }
         match &self.0 {
-            Kind::Avro(plans) => avro(plans, payload),
-            Kind::Json => json(payload),
+            Kind::Avro(writers) => {
+                let (writer, datum) = writer(writers, payload)?;
+                let plan = writer.plan.as_ref().map_err(|why| writer.refuse(why))?;
+                let value = plan.read(datum).map_err(|why| writer.refuse(&why))?;
+                Ok(Event { schema: Some(writer.subject.clone()), value })
+            }
+            Kind::Json if payload.is_empty() => Err(empty()),
+            Kind::Json => Ok(Event { schema: None, value: json::read(payload)? }),
         }
     }
 }
 
-fn plan<'p, 'b>(plans: &'p HashMap<u32, Plan>, payload: &'b [u8]) -> Result<(&'p Plan, &'b [u8]), Rejection> {
-    if payload.is_empty() {
-        return Err(Rejection::new(Reason::EmptyPayload, "the payload has no bytes"));
+impl Writer {
+    /// Says which schema the refused bytes came under.
+    fn refuse(&self, why: &Rejection) -> Rejection {
+        let Self { subject, version, newest, .. } = self;
+        let detail = match why.reason {
+            Reason::IncompatibleSchema => {
+                format!("version {version} of `{subject}` cannot be read as version {newest}: {}", why.detail)
+            }
+            _ => format!("not a valid `{subject}` of version {version}: {}", why.detail),
+        };
+        Rejection::new(why.reason, detail)
     }
+}
+
+fn writer<'w, 'b>(
+    writers: &'w HashMap<u32, Writer>,
+    payload: &'b [u8],
+) -> Result<(&'w Writer, &'b [u8]), Rejection> {
+    let (id, datum) = split(payload)?;
+    let writer = writers.get(&id).ok_or_else(|| {
+        let detail = format!("schema id {id} is none of this source's registered schemas");
+        Rejection::new(Reason::UnknownSchema, detail)
+    })?;
+    Ok((writer, datum))
+}
+
+/// Schema id and datum of a payload in the wire format.
+pub(crate) fn split(payload: &[u8]) -> Result<(u32, &[u8]), Rejection> {
     let malformed = |detail: String| Rejection::new(Reason::MalformedPayload, detail);
-    if payload[0] != MAGIC {
-        return Err(malformed(format!(
-            "the first byte is {:#04x}; Avro in the wire format begins with 0x00",
-            payload[0]
-        )));
+    match payload {
+        [] => Err(empty()),
+        [MAGIC, a, b, c, d, datum @ ..] => Ok((u32::from_be_bytes([*a, *b, *c, *d]), datum)),
+        [MAGIC, ..] => Err(malformed(format!("{} bytes are too short for a schema id", payload.len()))),
+        [other, ..] => Err(malformed(format!(
+            "the first byte is {other:#04x}; Avro in the wire format begins with 0x00"
+        ))),
     }
-    let Some((prefix, datum)) = payload.split_at_checked(PREFIX) else {
-        return Err(malformed(format!("{} bytes are too short for a schema id", payload.len())));
-    };
-    let id = u32::from_be_bytes([prefix[1], prefix[2], prefix[3], prefix[4]]);
-    let plan = plans.get(&id).ok_or_else(|| {
-        Rejection::new(
-            Reason::UnknownSchema,
-            format!("schema id {id} is none of this source's registered schemas"),
-        )
-    })?;
-    Ok((plan, datum))
 }
 
-fn avro(plans: &HashMap<u32, Plan>, payload: &[u8]) -> Result<Event, Rejection> {
-    let (plan, datum) = plan(plans, payload)?;
-    if let Some(why) = &plan.incompatible {
-        return Err(Rejection::new(Reason::IncompatibleSchema, why.clone()));
-    }
-    let written = plan.writer.read(datum).map_err(|why| {
-        Rejection::new(Reason::MalformedPayload, format!("not a valid `{}`: {why}", plan.subject))
-    })?;
-    let value = match &plan.reader {
-        None => written,
-        // The bytes were sound under the writer's schema, so what fails now is a matter of versions.
-        Some(reader) => reader.resolve(written).map_err(|why| {
-            Rejection::new(
-                Reason::IncompatibleSchema,
-                format!("cannot be read as the newest `{}`: {why}", plan.subject),
-            )
-        })?,
-    };
-    Ok(Event { schema: Some(plan.subject.clone()), value })
-}
-
-fn json(payload: &[u8]) -> Result<Event, Rejection> {
-    let value: serde_json::Value = serde_json::from_slice(payload)
-        .map_err(|e| Rejection::new(Reason::MalformedPayload, format!("not valid JSON: {e}")))?;
-    if !value.is_object() {
-        return Err(Rejection::new(Reason::MalformedPayload, "not a JSON object"));
-    }
-    Ok(Event { schema: None, value: from_json(value) })
-}
-
-fn from_json(value: serde_json::Value) -> Value {
-    use serde_json::Value as Json;
-    match value {
-        Json::Null => Value::Null,
-        Json::Bool(b) => Value::Bool(b),
-        Json::Number(n) => {
-            n.as_i64().map_or_else(|| Value::Float(n.as_f64().unwrap_or(f64::NAN)), Value::Int)
-        }
-        Json::String(s) => Value::Text(s.into()),
-        Json::Array(items) => Value::List(items.into_iter().map(from_json).collect()),
-        Json::Object(fields) => {
-            Value::Record(fields.into_iter().map(|(k, v)| (k.into(), from_json(v))).collect())
-        }
-    }
+fn empty() -> Rejection {
+    Rejection::new(Reason::EmptyPayload, "the payload has no bytes")
 }

@@ -32,6 +32,9 @@ pub const DEAD_COUNT: &str = "twinlane-dead-count";
 /// Names the part that was left out because the dead letter would not fit its topic (`value`).
 pub const DEAD_TRUNCATED: &str = "twinlane-dead-truncated";
 
+/// Nobody tries an event again more often than this.
+const MAX_DEATHS: u32 = 1_000_000;
+
 impl Headers {
     /// The user's own headers.
     pub fn without_reserved(&self) -> Headers {
@@ -48,7 +51,33 @@ pub fn source(headers: &Headers) -> Option<Coordinates> {
     headers.text(SOURCE)?.parse().ok()
 }
 
-/// How often the event has died before, if it ever did.
+/// How often the event has died before, if it ever did. Capped, because on a source topic anybody may have
+/// written it.
 pub fn deaths(headers: &Headers) -> Option<u32> {
-    headers.text(DEAD_COUNT)?.parse().ok()
+    Some(headers.text(DEAD_COUNT)?.parse::<u32>().ok()?.min(MAX_DEATHS))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserved_headers_are_dropped_and_the_users_own_stay_in_order() {
+        let mut headers = Headers::default();
+        for name in ["traceparent", SOURCE, "b", "twinlane-of-tomorrow", "b"] {
+            headers.push(name, name.as_bytes().to_vec());
+        }
+        headers.0.push(Header { name: "empty".into(), value: None });
+        let own: Vec<_> = headers.without_reserved().0.iter().map(|h| h.name.to_string()).collect();
+        assert_eq!(own, ["traceparent", "b", "b", "empty"]);
+    }
+
+    #[test]
+    fn a_forged_count_of_deaths_leaves_room_for_one_more() {
+        let mut headers = Headers::default();
+        for (text, count) in [("3", Some(3)), ("4294967295", Some(MAX_DEATHS)), ("-1", None), ("x", None)] {
+            headers.push(DEAD_COUNT, text);
+            assert_eq!(deaths(&headers), count, "{text}");
+        }
+    }
 }

@@ -2,17 +2,19 @@
 //! settles it, and the two records that leave (scored event, dead letter). Pure: no Kafka, no clock, no I/O
 //! beyond reading the schema folder once.
 
+mod avro;
 mod coordinates;
 mod dead_letter;
 mod decoder;
 mod envelope;
 mod format;
 pub mod headers;
-mod resolve;
+mod json;
 mod schemas;
 mod scored;
 mod scored_codec;
-mod shape;
+mod scored_json;
+mod unique;
 mod value;
 mod verdict;
 

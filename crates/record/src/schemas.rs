@@ -84,6 +84,14 @@ pub enum SchemaError {
         /// What is wrong.
         what: String,
     },
+    /// The folder's versions of a subject that Twinlane writes are all different from what it writes.
+    #[error(
+        "no version of `{subject}` in the schema folder is the one that this build writes; put back {subject}.v1.avsc as it came, and register changes as further versions"
+    )]
+    NotOurs {
+        /// The subject.
+        subject: &'static str,
+    },
     /// A source names a schema that the folder lacks.
     #[error("schema `{subject}` is not in the schema folder, which has: {known}; register it in index.json")]
     Unknown {
@@ -140,6 +148,11 @@ impl SchemaFolder {
         self.by_id.get(self.by_subject.get(subject)?.values().next_back()?)
     }
 
+    /// Every subject, in alphabetical order.
+    pub fn subjects(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.by_subject.keys()
+    }
+
     /// Every version of a subject.
     pub fn versions(&self, subject: &str) -> impl Iterator<Item = &RegisteredSchema> {
         self.by_subject.get(subject).into_iter().flat_map(|v| v.values()).filter_map(|id| self.by_id.get(id))
@@ -151,5 +164,65 @@ impl SchemaFolder {
             subject: subject.to_owned(),
             known: self.by_subject.keys().map(|s| &**s).collect::<Vec<_>>().join(", "),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn open(index: &str) -> Result<SchemaFolder, SchemaError> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let record = r#"{"type": "record", "name": "R", "fields": [{"name": "a", "type": "int"}]}"#;
+        for (file, text) in [("index.json", index), ("r.avsc", record), ("bad.avsc", r#"{"type": "recrod"}"#)]
+        {
+            std::fs::write(folder.path().join(file), text).expect("written");
+        }
+        SchemaFolder::open(folder.path())
+    }
+
+    #[test]
+    fn the_newest_version_is_the_highest_number_wherever_it_stands() {
+        let schemas = open(
+            r#"[{"id": 7, "subject": "r", "version": 10, "file": "r.avsc"},
+                {"id": 9, "subject": "r", "version": 9, "file": "r.avsc"}]"#,
+        )
+        .expect("valid");
+        assert_eq!(schemas.latest("r").map(|s| s.id), Some(7));
+        assert_eq!(schemas.by_id(9).map(|s| s.version), Some(9));
+        assert_eq!(schemas.latest("r").map(RegisteredSchema::field_names), Some(vec!["a".to_owned()]));
+        assert_eq!(
+            schemas.require("x").expect_err("unknown").to_string(),
+            "schema `x` is not in the schema folder, which has: r; register it in index.json"
+        );
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_used_names_the_file_and_what_is_wrong() {
+        let one = |id: u32, version: u32, file: &str| {
+            format!(r#"{{"id": {id}, "subject": "r", "version": {version}, "file": "{file}"}}"#)
+        };
+        for (index, says) in [
+            ("{".to_owned(), "index.json: "),
+            (r#"[{"id": 1}]"#.to_owned(), "needs exactly id, subject, version and file"),
+            (format!("[{}]", one(1, 1, "none.avsc")), "none.avsc: "),
+            (format!("[{}]", one(1, 1, "bad.avsc")), "bad.avsc: not a valid Avro schema"),
+            (format!("[{}, {}]", one(1, 1, "r.avsc"), one(1, 2, "r.avsc")), "id 1 stands twice"),
+            (format!("[{}, {}]", one(1, 1, "r.avsc"), one(2, 1, "r.avsc")), "version 1 of `r` stands twice"),
+        ] {
+            let error = open(&index).expect_err(says).to_string();
+            assert!(error.contains(says), "{error}");
+        }
+        let missing = SchemaFolder::open(Path::new("no-such-folder")).expect_err("missing").to_string();
+        assert!(missing.contains("a schema folder holds index.json"), "{missing}");
+    }
+
+    #[test]
+    fn every_schema_of_this_repository_can_be_used() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schemas");
+        let schemas = SchemaFolder::open(&folder).expect("valid");
+        let subjects: Vec<_> = schemas.subjects().cloned().collect();
+        let decoder = crate::EventDecoder::avro(&schemas, &subjects).expect("valid");
+        assert_eq!(decoder.incompatible(), [""; 0]);
     }
 }

@@ -6,14 +6,18 @@
 
 use std::sync::Arc;
 
-use apache_avro::{Schema, reader::datum::GenericDatumReader, types::Value as Avro};
+use apache_avro::Schema;
 use bytes::{BufMut as _, Bytes, BytesMut};
-use serde_json::{Map, Value as Json, json};
 
-use crate::{Coordinates, Format, Output, Reason, Rejection, SchemaError, SchemaFolder, ScoredEvent, Value};
+use crate::{
+    EventDecoder, Format, Output, Reason, Rejection, SchemaError, SchemaFolder, ScoredEvent, Value, json,
+    scored_json,
+};
 
 /// Subject of the scored event in the schema folder.
 const SUBJECT: &str = "scored-event";
+/// What [`Writer`] writes.
+const SCHEMA: &str = include_str!("../../../schemas/scored-event.v1.avsc");
 
 /// Encodes and decodes scored events of one topic.
 #[derive(Clone, Debug)]
@@ -21,18 +25,23 @@ pub struct ScoredEventCodec(Kind);
 
 #[derive(Clone, Debug)]
 enum Kind {
-    Avro { id: u32, schema: Arc<Schema> },
+    Avro { id: u32, decoder: Arc<EventDecoder> },
     Json,
 }
 
 impl ScoredEventCodec {
-    /// Avro needs the folder to know the subject `scored-event`.
+    /// Avro needs the folder to know the subject `scored-event`, with the version that this build writes
+    /// among its versions.
     pub fn new(format: Format, folder: &SchemaFolder) -> Result<Self, SchemaError> {
         Ok(Self(match format {
             Format::Json => Kind::Json,
             Format::Avro => {
-                let registered = folder.require(SUBJECT)?;
-                Kind::Avro { id: registered.id, schema: registered.schema.clone() }
+                folder.require(SUBJECT)?;
+                let ours = Schema::parse_str(SCHEMA).expect("a test parses it");
+                let written = folder.versions(SUBJECT).find(|version| *version.schema == ours);
+                let id = written.ok_or(SchemaError::NotOurs { subject: SUBJECT })?.id;
+                let decoder = EventDecoder::avro(folder, &[SUBJECT.into()])?;
+                Kind::Avro { id, decoder: Arc::new(decoder) }
             }
         }))
     }
@@ -41,25 +50,26 @@ impl ScoredEventCodec {
     pub fn encode(&self, event: &ScoredEvent) -> Bytes {
         match &self.0 {
             Kind::Avro { id, .. } => avro(*id, event),
-            Kind::Json => Bytes::from(to_json(event).to_string()),
+            Kind::Json => scored_json::write(event).into(),
         }
     }
 
-    /// Reads a scored event as a generic JSON value, for people and tools.
-    pub fn read(&self, payload: &[u8]) -> Result<Json, Rejection> {
-        let malformed = |detail: String| Rejection::new(Reason::MalformedPayload, detail);
-        match &self.0 {
-            Kind::Json => serde_json::from_slice(payload).map_err(|e| malformed(e.to_string())),
-            Kind::Avro { schema, .. } => {
-                let mut datum =
-                    payload.get(5..).ok_or_else(|| malformed("too short for the wire format".into()))?;
-                let value = GenericDatumReader::builder(schema)
-                    .build()
-                    .and_then(|reader| reader.read_value(&mut datum))
-                    .map_err(|e| malformed(e.to_string()))?;
-                Ok(generic(value))
-            }
-        }
+    /// Reads a scored event back. What its topic's format lacks comes back as what it was written as: Avro
+    /// carries lists and records as JSON text, JSON carries bytes as hexadecimal text, and both carry
+    /// timestamps as milliseconds.
+    pub fn decode(&self, payload: &[u8]) -> Result<ScoredEvent, Rejection> {
+        let value = match &self.0 {
+            Kind::Avro { decoder, .. } => decoder.decode(payload)?.value,
+            Kind::Json => json::read(payload)?,
+        };
+        scored_json::from_value(&value)
+            .map_err(|why| Rejection::new(Reason::MalformedPayload, format!("not a scored event: {why}")))
+    }
+
+    /// Reads a scored event as JSON, for people and tools.
+    pub fn read(&self, payload: &[u8]) -> Result<serde_json::Value, Rejection> {
+        let text = scored_json::write(&self.decode(payload)?);
+        serde_json::from_slice(&text).map_err(|e| Rejection::new(Reason::MalformedPayload, e.to_string()))
     }
 }
 
@@ -183,138 +193,11 @@ impl Writer {
             }
             Value::List(_) | Value::Record(_) => {
                 self.long(4);
-                self.text(&plain(value).to_string());
+                self.text(&scored_json::text(value));
             }
         }
     }
 }
 
-fn to_json(event: &ScoredEvent) -> Json {
-    let outputs: Map<String, Json> =
-        event.outputs.iter().map(|(name, output)| (name.to_string(), output_json(output))).collect();
-    let carried: Map<String, Json> =
-        event.carried.iter().map(|(name, value)| (name.to_string(), plain(value))).collect();
-    let Coordinates { topic, partition, offset } = &event.source;
-    json!({
-        "event_id": event.event_id, "pipeline": event.pipeline, "route": event.route, "lane": event.lane,
-        "task": event.task, "variant": event.variant, "model_digest": event.model_digest,
-        "device": event.device, "outcome": event.outcome.as_str(), "outputs": outputs, "carried": carried,
-        "degraded": event.degraded,
-        "source": { "topic": topic, "partition": partition, "offset": offset },
-        "event_time": event.event_time_ms, "scored_time": event.scored_time_ms,
-    })
-}
-
-fn output_json(output: &Output) -> Json {
-    match output {
-        Output::Class { label, scores } => {
-            let scores: Map<String, Json> = scores.iter().map(|(l, s)| (l.to_string(), json!(s))).collect();
-            json!({ "label": label, "scores": scores })
-        }
-        Output::Number(number) => json!(number),
-        Output::Vector(vector) => json!(vector),
-    }
-}
-
-/// A value as JSON. NaN and infinity, which JSON lacks, become null.
-fn plain(value: &Value) -> Json {
-    match value {
-        Value::Null => Json::Null,
-        Value::Bool(b) => json!(b),
-        Value::Int(i) => json!(i),
-        Value::Float(f) => json!(f),
-        Value::Text(text) => json!(text),
-        Value::Bytes(bytes) => json!(bytes.iter().map(|b| format!("{b:02x}")).collect::<String>()),
-        Value::Timestamp(micros) => json!(micros.div_euclid(1000)),
-        Value::List(items) => items.iter().map(plain).collect(),
-        Value::Record(fields) => {
-            Json::Object(fields.iter().map(|(name, value)| (name.to_string(), plain(value))).collect())
-        }
-    }
-}
-
-fn generic(value: Avro) -> Json {
-    match value {
-        Avro::Boolean(b) => json!(b),
-        Avro::Int(i) => json!(i),
-        Avro::Long(i) | Avro::TimestampMillis(i) => json!(i),
-        Avro::Float(f) => json!(f),
-        Avro::Double(f) => json!(f),
-        Avro::String(s) => json!(s),
-        Avro::Bytes(b) => json!(b.iter().map(|b| format!("{b:02x}")).collect::<String>()),
-        Avro::Union(_, inner) => generic(*inner),
-        Avro::Array(items) => items.into_iter().map(generic).collect(),
-        Avro::Map(entries) => Json::Object(entries.into_iter().map(|(k, v)| (k, generic(v))).collect()),
-        Avro::Record(fields) => Json::Object(fields.into_iter().map(|(k, v)| (k, generic(v))).collect()),
-        _ => Json::Null,
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Outcome;
-
-    fn folder() -> SchemaFolder {
-        let folder = tempfile::tempdir().expect("a folder");
-        let schema = include_str!("../../../schemas/scored-event.v1.avsc");
-        std::fs::write(folder.path().join("s.avsc"), schema).expect("written");
-        let index = r#"[{"id": 100, "subject": "scored-event", "version": 1, "file": "s.avsc"}]"#;
-        std::fs::write(folder.path().join("index.json"), index).expect("written");
-        SchemaFolder::open(folder.path()).expect("valid")
-    }
-
-    fn event() -> ScoredEvent {
-        ScoredEvent {
-            event_id: "t/1/2".into(),
-            pipeline: "commerce".into(),
-            route: "orders".into(),
-            lane: "precision".into(),
-            task: "order-risk".into(),
-            variant: "full".into(),
-            model_digest: "abc".into(),
-            device: "cpu".into(),
-            outcome: Outcome::Scored,
-            outputs: vec![
-                (
-                    "risk".into(),
-                    Output::Class {
-                        label: "ok".into(),
-                        scores: vec![("ok".into(), 0.75), ("bad".into(), 0.25)],
-                    },
-                ),
-                ("n".into(), Output::Number(-1.5)),
-                ("v".into(), Output::Vector(vec![0.5, -2.0])),
-                ("none".into(), Output::Vector(vec![])),
-            ],
-            carried: vec![
-                ("null".into(), Value::Null),
-                ("id".into(), Value::Int(i64::MIN)),
-                ("ok".into(), Value::Bool(true)),
-                ("x".into(), Value::Float(2.5)),
-                ("at".into(), Value::Timestamp(1_700_000_000_123_456)),
-                ("name".into(), Value::Text("Grüße".into())),
-                ("list".into(), Value::List(vec![Value::Int(1)])),
-            ],
-            degraded: false,
-            source: Coordinates { topic: "t".into(), partition: 1, offset: 300 },
-            event_time_ms: Some(1_700_000_000_000),
-            scored_time_ms: 1_700_000_000_500,
-        }
-    }
-
-    #[test]
-    fn avro_written_by_hand_is_read_back_by_the_library_and_says_the_same_as_json() {
-        let folder = folder();
-        let avro = ScoredEventCodec::new(Format::Avro, &folder).expect("registered");
-        let json = ScoredEventCodec::new(Format::Json, &folder).expect("always");
-        let bytes = avro.encode(&event());
-        assert_eq!(&bytes[..5], [0, 0, 0, 0, 100]);
-        let mut from_avro = avro.read(&bytes).expect("valid");
-        let from_json = json.read(&json.encode(&event())).expect("valid");
-        assert_eq!(from_avro["carried"]["list"], "[1]", "Avro carries lists as JSON text");
-        from_avro["carried"]["list"] = json!([1]);
-        assert_eq!(from_avro, from_json);
-        assert_eq!(from_json["carried"]["at"], 1_700_000_000_123_i64);
-    }
-}
+mod tests;

@@ -12,7 +12,7 @@ pub enum Value {
     Null,
     /// A boolean.
     Bool(bool),
-    /// Avro `int` and `long`, JSON numbers without fraction that fit.
+    /// Avro `int`, `long` and `time-*` (in their unit), JSON numbers without fraction that fit.
     Int(i64),
     /// Avro `float`, `double` and `decimal`, other JSON numbers. May be NaN or infinite.
     Float(f64),
@@ -20,11 +20,13 @@ pub enum Value {
     Text(Arc<str>),
     /// Avro `bytes` and `fixed`.
     Bytes(Bytes),
-    /// An instant, microseconds since the Unix epoch, UTC (Avro `date`, `timestamp-*`).
+    /// An instant, microseconds since the Unix epoch, UTC (Avro `date`, `timestamp-*`, and
+    /// `local-timestamp-*` as if it were UTC).
     Timestamp(i64),
     /// Avro arrays, JSON arrays.
     List(Vec<Value>),
-    /// Avro records and maps, JSON objects; in the order of the schema or document.
+    /// Avro records, maps and `duration`s (`months`, `days`, `millis`), JSON objects; in the order of the
+    /// reader's schema or of the document.
     Record(Vec<(Arc<str>, Value)>),
 }
 

@@ -79,6 +79,8 @@ fn an_incompatible_version_is_refused_and_says_why() {
     let payload = written(3, CLICK_V1, &[("page", Avro::String("p".into()))]);
     let rejection = decoder(&["click"]).decode(&payload).expect_err("`user` has no default");
     assert_eq!(rejection.reason, Reason::IncompatibleSchema);
+    let known = decoder(&["order", "click"]).incompatible();
+    assert_eq!(known, std::slice::from_ref(&rejection.detail), "known before the first event comes");
     assert!(
         rejection.detail.contains("version 1 of `click`") && rejection.detail.contains("user"),
         "{rejection}"
@@ -138,4 +140,43 @@ proptest! {
         payload[at] = with;
         let _ = decoder.decode(&payload);
     }
+}
+
+#[test]
+fn a_promotion_goes_over_several_versions_and_no_version_is_read_by_an_older_one() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let kinds = ["int", "long", "double"];
+    let schema = |kind: &str| {
+        format!(r#"{{"type": "record", "name": "R", "fields": [{{"name": "n", "type": "{kind}"}}]}}"#)
+    };
+    let mut index = Vec::new();
+    for (kind, version) in kinds.iter().zip(1_u8..) {
+        std::fs::write(folder.path().join(kind), schema(kind)).expect("written");
+        index.push(serde_json::json!({"id": version, "subject": "r", "version": version, "file": kind}));
+    }
+    let list = |index: &[serde_json::Value]| {
+        std::fs::write(folder.path().join("index.json"), serde_json::json!(index).to_string())
+            .expect("written");
+        let schemas = SchemaFolder::open(folder.path()).expect("valid");
+        EventDecoder::avro(&schemas, &["r".into()]).expect("registered")
+    };
+    let newest = list(&index);
+    for (kind, value, id) in
+        [("int", Avro::Int(3), 1), ("long", Avro::Long(3), 2), ("double", Avro::Double(3.0), 3)]
+    {
+        let event = newest.decode(&written(id, &schema(kind), &[("n", value)])).expect("compatible");
+        assert_eq!(event.value.get("n"), Some(&Value::Float(3.0)), "{kind}");
+    }
+    // The same files, but the writer of doubles came first.
+    for (entry, version) in index.iter_mut().zip([3, 2, 1]) {
+        entry["version"] = version.into();
+    }
+    let narrowed = list(&index);
+    let rejection =
+        narrowed.decode(&written(3, &schema("double"), &[("n", Avro::Double(3.0))])).expect_err("narrower");
+    assert_eq!(rejection.reason, Reason::IncompatibleSchema);
+    assert_eq!(
+        rejection.detail,
+        "version 1 of `r` cannot be read as version 3: field `n`: double cannot be read as int"
+    );
 }

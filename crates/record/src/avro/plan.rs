@@ -1,0 +1,108 @@
+//! The compiled form of a writer's and a reader's schema: a tree of what stands next in the bytes and what it
+//! becomes. Records stand in a list of their own, because a schema may refer to itself.
+
+use std::sync::Arc;
+
+use apache_avro::Schema;
+
+use super::{bytes::Bytes, fault::Fault, read, resolve};
+use crate::{Rejection, Value};
+
+/// How to read what one writer wrote as what one reader expects.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    pub(super) root: Node,
+    pub(super) records: Vec<Record>,
+}
+
+/// One value in the bytes.
+#[derive(Debug)]
+pub(super) enum Node {
+    Null,
+    Boolean,
+    /// `int` on the wire: more than 32 bits are malformed.
+    Int(Number),
+    Long(Number),
+    Float,
+    /// `float` on the wire under a reader's `double` is the same: a value holds doubles.
+    Double,
+    /// `string`, or `bytes` under a reader's `string`.
+    Text,
+    /// `bytes`, or `string` under a reader's `bytes`.
+    Bytes,
+    Fixed(usize),
+    /// `None`: `bytes` on the wire, else `fixed` of that size.
+    Decimal {
+        size: Option<usize>,
+        scale: i64,
+    },
+    BigDecimal,
+    /// Sixteen bytes, as `bytes` or as `fixed`.
+    Uuid {
+        fixed: bool,
+    },
+    Duration,
+    Enum(Vec<Option<Arc<str>>>),
+    Array(Box<Node>),
+    Map(Box<Node>),
+    Union(Vec<Node>),
+    /// Position in [`Plan::records`].
+    Record(usize),
+    /// A branch that the writer may write and the reader cannot take.
+    Refused(Fault),
+}
+
+/// What a whole number becomes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Number {
+    Int,
+    /// Promoted to `float`, whose precision it then has.
+    Single,
+    /// Promoted to `double`.
+    Double,
+    /// An instant, with this many microseconds a unit.
+    Instant(i64),
+    /// An instant in nanoseconds.
+    InstantNanos,
+}
+
+#[derive(Debug)]
+pub(super) enum Record {
+    /// Being compiled, or found to be incompatible on the way.
+    Unfinished,
+    Ready {
+        /// In the writer's order.
+        steps: Vec<Step>,
+        /// In the reader's order, with the defaults of what the writer does not have.
+        template: Vec<(Arc<str>, Value)>,
+        /// The writer writes exactly the reader's fields in their order.
+        straight: bool,
+    },
+}
+
+#[derive(Debug)]
+pub(super) struct Step {
+    /// The writer's name of the field.
+    pub(super) name: Arc<str>,
+    pub(super) node: Node,
+    /// Where it stands among the reader's fields; `None`: the reader does not have it.
+    pub(super) slot: Option<usize>,
+}
+
+impl Plan {
+    /// A plan, or which field stands in the way and why.
+    pub(crate) fn new(writer: &Schema, reader: &Schema) -> Result<Self, Rejection> {
+        Ok(resolve::plan(writer, reader)?)
+    }
+
+    /// Reads one datum, which must take all of the bytes. Never panics and never allocates more than a small
+    /// multiple of the datum, whatever the bytes.
+    pub(crate) fn read(&self, datum: &[u8]) -> Result<Value, Rejection> {
+        let mut bytes = Bytes(datum);
+        let value = read::Reading::new(self).value(&self.root, &mut bytes)?;
+        match bytes.0.len() {
+            0 => Ok(value),
+            left => Err(Fault::malformed(format!("{left} bytes are left over after the record")).into()),
+        }
+    }
+}

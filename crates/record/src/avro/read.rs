@@ -1,0 +1,196 @@
+//! Walks a plan along the bytes.
+
+use std::sync::Arc;
+
+use super::{
+    bytes::Bytes,
+    decimal,
+    fault::Fault,
+    plan::{Node, Number, Plan, Record},
+};
+use crate::{Value, unique::Unique};
+
+/// Records, lists and maps within each other; the same limit as JSON's.
+const MAX_DEPTH: usize = 128;
+/// A null or an empty record takes no bytes, so the payload's size does not bound how many there are.
+const MAX_WEIGHTLESS: usize = 4096;
+
+/// One datum being read.
+pub(super) struct Reading<'p> {
+    plan: &'p Plan,
+    depth: usize,
+    weightless: usize,
+}
+
+impl<'p> Reading<'p> {
+    pub(super) fn new(plan: &'p Plan) -> Self {
+        Self { plan, depth: 0, weightless: 0 }
+    }
+
+    pub(super) fn value(&mut self, node: &'p Node, bytes: &mut Bytes<'_>) -> Result<Value, Fault> {
+        Ok(match node {
+            Node::Null => Value::Null,
+            Node::Boolean => Value::Bool(bytes.boolean()?),
+            Node::Int(into) => number(bytes.int()?, *into)?,
+            Node::Long(into) => number(bytes.long()?, *into)?,
+            Node::Float => Value::Float(bytes.float()?.into()),
+            Node::Double => Value::Float(bytes.double()?),
+            Node::Text => Value::Text(bytes.text()?.into()),
+            Node::Bytes => Value::Bytes(::bytes::Bytes::copy_from_slice(bytes.blob()?)),
+            Node::Fixed(size) => Value::Bytes(::bytes::Bytes::copy_from_slice(bytes.take(*size)?)),
+            Node::Decimal { size: None, scale } => Value::Float(decimal::to_f64(bytes.blob()?, *scale)),
+            Node::Decimal { size: Some(size), scale } => {
+                Value::Float(decimal::to_f64(bytes.take(*size)?, *scale))
+            }
+            Node::BigDecimal => {
+                let mut inner = Bytes(bytes.blob()?);
+                let unscaled = inner.blob()?;
+                Value::Float(decimal::to_f64(unscaled, inner.long()?))
+            }
+            Node::Uuid { fixed: true } => uuid(bytes.take(16)?)?,
+            Node::Uuid { fixed: false } => uuid(bytes.blob()?)?,
+            Node::Duration => duration(bytes.take(12)?),
+            Node::Enum(symbols) => Value::Text(symbol(symbols, bytes.position()?)?),
+            Node::Union(branches) => {
+                let at = bytes.position()?;
+                let branch = branches.get(at).ok_or_else(|| {
+                    Fault::malformed(format!("a union of {} has no branch {at}", branches.len()))
+                })?;
+                self.value(branch, bytes)?
+            }
+            Node::Array(items) => self.deeper(|this| this.array(items, bytes))?,
+            Node::Map(values) => self.deeper(|this| this.map(values, bytes))?,
+            Node::Record(at) => self.deeper(|this| this.record(&this.plan.records[*at], bytes))?,
+            Node::Refused(fault) => return Err(fault.clone()),
+        })
+    }
+
+    fn deeper(&mut self, read: impl FnOnce(&mut Self) -> Result<Value, Fault>) -> Result<Value, Fault> {
+        if self.depth == MAX_DEPTH {
+            return Err(Fault::malformed(format!(
+                "more than {MAX_DEPTH} records and lists within each other"
+            )));
+        }
+        self.depth += 1;
+        let value = read(self);
+        self.depth -= 1;
+        value
+    }
+
+    fn record(&mut self, record: &'p Record, bytes: &mut Bytes<'_>) -> Result<Value, Fault> {
+        let Record::Ready { steps, template, straight } = record else {
+            return Err(Fault::incompatible("the versions of this record do not fit"));
+        };
+        if *straight {
+            let mut fields = Vec::with_capacity(steps.len());
+            for step in steps {
+                let value = self.value(&step.node, bytes).map_err(|fault| fault.in_field(&step.name))?;
+                fields.push((step.name.clone(), value));
+            }
+            return Ok(Value::Record(fields));
+        }
+        let mut fields = template.clone();
+        for step in steps {
+            let value = self.value(&step.node, bytes).map_err(|fault| fault.in_field(&step.name))?;
+            if let Some(slot) = step.slot {
+                fields[slot].1 = value;
+            }
+        }
+        Ok(Value::Record(fields))
+    }
+
+    fn array(&mut self, node: &'p Node, bytes: &mut Bytes<'_>) -> Result<Value, Fault> {
+        let mut items = Vec::new();
+        loop {
+            let count = bytes.block()?;
+            if count == 0 {
+                return Ok(Value::List(items));
+            }
+            // A count that lies reserves no more than the bytes could hold at one byte an item, and not even
+            // that at once.
+            items.reserve(usize::try_from(count).unwrap_or(usize::MAX).min(bytes.0.len()).min(1024));
+            for _ in 0..count {
+                let before = bytes.0.len();
+                let item = self.value(node, bytes).map_err(|fault| fault.in_item(items.len()))?;
+                self.weigh(before - bytes.0.len())?;
+                items.push(item);
+            }
+        }
+    }
+
+    fn map(&mut self, node: &'p Node, bytes: &mut Bytes<'_>) -> Result<Value, Fault> {
+        let mut fields: Vec<(Arc<str>, Value)> = Vec::new();
+        let mut unique = Unique::default();
+        loop {
+            let count = bytes.block()?;
+            if count == 0 {
+                return Ok(Value::Record(fields));
+            }
+            // Every entry takes at least the byte of its key's length.
+            for _ in 0..count {
+                let key: Arc<str> = bytes.text()?.into();
+                let value = self.value(node, bytes).map_err(|fault| fault.in_item(&key))?;
+                if !unique.is_new(&key, &fields) {
+                    return Err(Fault::malformed("the key stands twice").in_item(&key));
+                }
+                fields.push((key, value));
+            }
+        }
+    }
+
+    fn weigh(&mut self, bytes: usize) -> Result<(), Fault> {
+        self.weightless += usize::from(bytes == 0);
+        if self.weightless > MAX_WEIGHTLESS {
+            return Err(Fault::malformed(format!("more than {MAX_WEIGHTLESS} items that take no bytes")));
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn number(number: i64, into: Number) -> Result<Value, Fault> {
+    Ok(match into {
+        Number::Int => Value::Int(number),
+        Number::Single => Value::Float((number as f32).into()),
+        Number::Double => Value::Float(number as f64),
+        Number::InstantNanos => Value::Timestamp(number.div_euclid(1000)),
+        Number::Instant(micros) => match number.checked_mul(micros) {
+            Some(at) => Value::Timestamp(at),
+            None => return Err(Fault::malformed(format!("the timestamp {number} is out of range"))),
+        },
+    })
+}
+
+fn symbol(symbols: &[Option<Arc<str>>], at: usize) -> Result<Arc<str>, Fault> {
+    match symbols.get(at) {
+        Some(Some(symbol)) => Ok(symbol.clone()),
+        Some(None) => Err(Fault::incompatible(format!(
+            "the newest version lacks the writer's symbol number {at}, and its enum has no default"
+        ))),
+        None => Err(Fault::malformed(format!("an enum of {} symbols has none at {at}", symbols.len()))),
+    }
+}
+
+pub(super) fn uuid(bytes: &[u8]) -> Result<Value, Fault> {
+    if bytes.len() != 16 {
+        return Err(Fault::malformed(format!("a UUID has 16 bytes, not {}", bytes.len())));
+    }
+    let mut text = String::with_capacity(36);
+    for (at, byte) in bytes.iter().enumerate() {
+        if matches!(at, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        for digit in [byte >> 4, byte & 0xf] {
+            text.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
+        }
+    }
+    Ok(Value::Text(text.into()))
+}
+
+/// Three little-endian numbers. None can be turned into another: months and days vary in length.
+pub(super) fn duration(bytes: &[u8]) -> Value {
+    let part = |at: usize| {
+        let bytes = [bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]];
+        Value::Int(u32::from_le_bytes(bytes).into())
+    };
+    Value::Record(vec![("months".into(), part(0)), ("days".into(), part(4)), ("millis".into(), part(8))])
+}
