@@ -142,7 +142,7 @@ proptest! {
                     }
                     prop_assert_eq!((ledger.records(), ledger.bytes()), (0, 0));
                 }
-                Step::FinishRewind(p) => if reads_at.contains_key(&p) && waits_for_rewind[&p] {
+                Step::FinishRewind(p) if reads_at.contains_key(&p) && waits_for_rewind[&p] => {
                     ledger.rewound(&partition(p));
                     waits_for_rewind.insert(p, false);
                     reads_at.insert(p, *broker.committed.get(&p).unwrap_or(&0));
