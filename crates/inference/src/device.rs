@@ -6,7 +6,7 @@ use ort::{
     ep::{self, ArenaExtendStrategy, ExecutionProvider, cuda::ConvAlgorithmSearch},
     session::{
         Session,
-        builder::{AutoDevicePolicy, GraphOptimizationLevel, PrepackedWeights},
+        builder::{AutoDevicePolicy, GraphOptimizationLevel},
     },
 };
 use twinlane_pipeline::Device;
@@ -17,8 +17,6 @@ use crate::OnnxRuntime;
 pub(crate) struct Opener<'a> {
     pub(crate) runtime: &'a OnnxRuntime,
     pub(crate) bytes: &'a [u8],
-    /// Weights in the layout of the CPU's kernels, once for all sessions of the model.
-    pub(crate) weights: PrepackedWeights,
 }
 
 /// Why a device was passed over.
@@ -73,7 +71,7 @@ impl Opener<'_> {
                 cpu,
             ],
         };
-        let mut builder = Session::builder(self.runtime.environment())?
+        Session::builder(self.runtime.environment())?
             // Nothing is registered that the list does not name.
             .with_auto_device(AutoDevicePolicy::PreferCPU)?
             .with_execution_providers(providers)?
@@ -85,11 +83,8 @@ impl Opener<'_> {
             .with_intra_op_spinning(false)?
             .with_inter_op_spinning(false)?
             // A pattern is remembered per input shape, and batches rarely repeat theirs.
-            .with_memory_pattern(false)?;
-        if device == Device::Cpu {
-            builder = builder.with_prepacked_weights(&self.weights)?;
-        }
-        builder.commit_from_memory(self.bytes)
+            .with_memory_pattern(false)?
+            .commit_from_memory(self.bytes)
     }
 }
 

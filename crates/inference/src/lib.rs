@@ -24,5 +24,5 @@ pub use batcher::{Batch, Batcher};
 pub use error::{Error, RunError};
 pub use model::{Answer, Model, ModelSource, check_contract};
 pub use onnx_runtime::OnnxRuntime;
-pub use sessions::{Ran, Sessions};
+pub use sessions::{Ran, Runs, Sessions};
 pub use threads::default_threads;

@@ -3,7 +3,7 @@
 
 use std::{fs, path::Path, sync::Arc, time::Instant};
 
-use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session, builder::PrepackedWeights};
+use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions, Session};
 use sha2::{Digest, Sha256};
 use twinlane_pipeline::{Device, OutputSpec, Row, TensorSpec};
 use twinlane_record::{Output, Reason, Rejection};
@@ -56,7 +56,7 @@ pub struct Model {
 /// Checks that a model fits its pipeline, without preparing it for work; the answer is its digest.
 pub fn check_contract(runtime: &OnnxRuntime, source: &ModelSource<'_>) -> Result<Arc<str>, Error> {
     let bytes = read(source)?;
-    let opener = Opener { runtime, bytes: &bytes, weights: PrepackedWeights::new() };
+    let opener = Opener { runtime, bytes: &bytes };
     let session = opener.open(Device::Cpu).map_err(|why| cannot_load(source, why))?;
     bind(source, &session)?;
     Ok(digest(&bytes))
@@ -69,15 +69,15 @@ impl Model {
         Ok(models.pop().expect("one was asked for"))
     }
 
-    /// Loads a model for several threads: the file is read and hashed once, the device is chosen once, and on
-    /// the CPU the sessions share their weights.
+    /// Loads a model for several threads: the file is read and hashed once, and the device is chosen once, so
+    /// that all of them run the same. Each session holds its own copy of the weights.
     pub fn load_for(
         runtime: &OnnxRuntime,
         source: ModelSource<'_>,
         threads: usize,
     ) -> Result<Vec<Self>, Error> {
         let bytes = read(&source)?;
-        let opener = Opener { runtime, bytes: &bytes, weights: PrepackedWeights::new() };
+        let opener = Opener { runtime, bytes: &bytes };
         let (first, device, passed) =
             opener.first_of(source.devices).map_err(|passed| refused(&source, &passed))?;
         let binding = bind(&source, &first)?;

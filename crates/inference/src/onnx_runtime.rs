@@ -5,12 +5,12 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use ort::environment::Environment;
+use ort::{environment::Environment, logging::LogLevel};
 
 use crate::Error;
 
 /// The loaded library. Cheap to clone; there is one environment per process, whoever asks first makes it.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct OnnxRuntime(Environment);
 
 /// What a system-wide installation is called.
@@ -37,6 +37,8 @@ impl OnnxRuntime {
             .with_telemetry(false)
             .build()
             .map_err(|e| fail(e.to_string()))?;
+        // It starts at its most talkative level, and each line would cross into Rust only to be dropped there.
+        environment.set_log_level(LogLevel::Warning);
         let runtime = Self(environment);
         *loaded = Some(runtime.clone());
         Ok(runtime)

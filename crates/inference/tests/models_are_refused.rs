@@ -1,0 +1,126 @@
+//! What a worker says when it does not start.
+
+mod support;
+
+use std::path::Path;
+
+use support::{class, input, load, load_on, output, path, runtime};
+use twinlane_inference::{Error, Model, ModelSource, check_contract};
+use twinlane_pipeline::{Device, Dim, Kind, OutputKind, TensorSpec};
+
+fn x(columns: usize) -> [TensorSpec; 1] {
+    [input("x", Kind::Real, &[Dim::Fixed(columns)])]
+}
+
+#[test]
+fn everything_that_does_not_fit_is_named_with_its_remedy() {
+    let outputs = [output("y", OutputKind::Number), output("z", OutputKind::Vector)];
+    let Err(Error::Contract { task, problems, .. }) = load("linear", &x(2), &outputs) else {
+        panic!("it does not fit")
+    };
+    assert_eq!(task, "linear");
+    assert_eq!(
+        problems,
+        [
+            "input `x`: the model takes f32[batch, 3], the pipeline gives [batch, 2]; \
+             give it 3 columns, or export the model with 2",
+            "output `z`: output `z` reads it, the model has `y`; name one of these as its `tensor`",
+        ]
+    );
+}
+
+#[test]
+fn a_list_of_maps_is_refused_with_the_option_that_exports_a_tensor() {
+    let outputs = [output("maps", class(&["a", "b"], None))];
+    let error = load("zipmap", &x(2), &outputs).unwrap_err().to_string();
+    assert!(error.contains("`options={\"zipmap\": False}`"), "{error}");
+    assert!(
+        load("zipmap", &x(2), &[output("index", class(&["a", "b"], None))]).is_ok(),
+        "unless nobody reads it"
+    );
+}
+
+#[test]
+fn a_batch_of_one_runs_when_the_lane_batches_nothing() {
+    let (path, inputs, outputs) = (path("one_row"), x(2), [output("y", OutputKind::Number)]);
+    let source = |max_batch| ModelSource {
+        task: "one",
+        path: &path,
+        inputs: &inputs,
+        outputs: &outputs,
+        devices: &[Device::Cpu],
+        max_batch,
+    };
+    assert!(
+        matches!(Model::load(&runtime(), source(32)), Err(Error::Contract { problems, .. }) if problems.len() == 2)
+    );
+    Model::load(&runtime(), source(1)).unwrap().warm_up().unwrap();
+}
+
+#[test]
+fn checking_gives_the_digest_that_answers_will_carry() {
+    let (path, inputs, outputs) = (path("linear"), x(3), [output("y", OutputKind::Number)]);
+    let source = ModelSource {
+        task: "t",
+        path: &path,
+        inputs: &inputs,
+        outputs: &outputs,
+        devices: &[Device::Cuda],
+        max_batch: 8,
+    };
+    let checked = check_contract(&runtime(), &source).unwrap();
+    assert_eq!(&checked, load("linear", &inputs, &outputs).unwrap().digest());
+}
+
+#[test]
+fn a_gpu_that_is_not_there_is_passed_over_only_when_the_list_says_so() {
+    let (inputs, outputs) = (x(3), [output("y", OutputKind::Number)]);
+    match load_on("linear", &inputs, &outputs, &[Device::Cuda]) {
+        Ok(model) => {
+            assert_eq!((model.device(), model.fallback()), (Device::Cuda, None), "this machine has a GPU")
+        }
+        Err(error) => {
+            assert!(matches!(error, Error::NoDevice { .. }), "{error}");
+            assert!(error.to_string().contains("cuda: "), "{error}");
+            let model = load_on("linear", &inputs, &outputs, &[Device::Cuda, Device::Cpu]).unwrap();
+            assert_eq!(model.device(), Device::Cpu);
+            assert!(model.fallback().unwrap().starts_with("cuda: "), "{:?}", model.fallback());
+        }
+    }
+    assert!(matches!(load_on("linear", &inputs, &outputs, &[]), Err(Error::NoDevice { .. })));
+}
+
+#[test]
+fn a_file_that_is_no_model_or_not_there_is_named() {
+    let (inputs, outputs) = (x(3), [output("y", OutputKind::Number)]);
+    let load = |path: &Path| {
+        let devices = &[Device::Cuda, Device::Cpu];
+        let source =
+            ModelSource { task: "t", path, inputs: &inputs, outputs: &outputs, devices, max_batch: 8 };
+        Model::load(&runtime(), source).unwrap_err()
+    };
+    let missing = load(&path("absent"));
+    assert!(
+        matches!(missing, Error::Read { .. }) && missing.to_string().contains("absent.onnx"),
+        "{missing}"
+    );
+    let script = load(&path("linear").with_file_name("build.py"));
+    assert!(matches!(script, Error::Load { .. }) && script.to_string().contains("build.py"), "{script}");
+}
+
+#[test]
+fn several_threads_share_one_reading_of_the_file() {
+    let (path, inputs, outputs) = (path("linear"), x(3), [output("y", OutputKind::Number)]);
+    let source = ModelSource {
+        task: "t",
+        path: &path,
+        inputs: &inputs,
+        outputs: &outputs,
+        devices: &[Device::Cpu],
+        max_batch: 8,
+    };
+    let mut models = Model::load_for(&runtime(), source, 3).unwrap();
+    assert_eq!(models.len(), 3);
+    assert!(models.iter().all(|model| model.digest() == models[0].digest()));
+    models.iter_mut().for_each(|model| model.warm_up().unwrap());
+}
