@@ -11,9 +11,9 @@ use twinlane_testkit::process::Process;
 use crate::interrupt::Interrupt;
 use crate::{progress, setup, start_kafka};
 
-/// What the demo runs.
-const RELEASE_PACKAGES: [&str; 4] =
-    ["twinlane-router", "twinlane-precision-worker", "twinlane-throughput-worker", "twinlane-demo"];
+const SERVICES: [&str; 3] = ["twinlane-router", "twinlane-precision-worker", "twinlane-throughput-worker"];
+/// The tests that start the services' binaries, which `cargo test` alone would not build.
+const WHOLE_SERVICE_TESTS: &str = "twinlane-tests";
 
 /// Builds all tests, starts the Kafka that they share, and runs them.
 pub(crate) fn test(arguments: &[String], runtime: &Path, interrupt: &Interrupt) -> Result<ExitCode> {
@@ -22,6 +22,16 @@ pub(crate) fn test(arguments: &[String], runtime: &Path, interrupt: &Interrupt) 
     let before_dashes = || arguments.iter().take_while(|argument| *argument != "--");
 
     progress::say("building all tests (several minutes the first time, seconds after that)");
+    if !with_package || arguments.iter().any(|argument| argument == WHOLE_SERVICE_TESTS) {
+        let mut services = cargo()?;
+        services.arg("build");
+        SERVICES.iter().for_each(|package| {
+            services.args(["--package", package]);
+        });
+        if let Some(failed) = run("cargo build", services, interrupt)? {
+            return Ok(failed);
+        }
+    }
     let mut build = cargo()?;
     build.arg("test").args(scope).arg("--no-run").args(before_dashes());
     if let Some(failed) = run("cargo test --no-run", build, interrupt)? {
@@ -44,7 +54,7 @@ pub(crate) fn demo(arguments: &[String]) -> Result<ExitCode> {
     let target = target_folder()?;
     let mut build = cargo()?;
     build.args(["build", "--release", "--target-dir"]).arg(&target);
-    RELEASE_PACKAGES.iter().for_each(|package| {
+    SERVICES.iter().chain(&["twinlane-demo"]).for_each(|package| {
         build.args(["--package", package]);
     });
     let status = build.status().context("starting cargo")?;

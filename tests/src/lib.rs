@@ -1,0 +1,178 @@
+//! Whole services against the real Kafka: a small shop with a mixed topic and one that needs no router, and
+//! the three services as processes of their own. `cargo xtask test` builds their binaries first.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tempfile::TempDir;
+use twinlane_testkit::{
+    Service,
+    broker::Broker,
+    checker::{Checker, Expected, Verdict},
+    client::{self, Outgoing, Producer},
+    process::{ServiceOptions, free_port},
+};
+
+/// Partitions of every topic of the shop.
+pub const PARTITIONS: i32 = 3;
+const READY: Duration = Duration::from_secs(60);
+const ANSWERED: Duration = Duration::from_secs(120);
+
+/// A pipeline of its own, with topics that no other test uses.
+pub struct Shop {
+    name: String,
+    folder: TempDir,
+    bootstrap: String,
+}
+
+impl Shop {
+    /// Writes the pipeline file and creates its source topics.
+    pub fn open() -> Self {
+        let bootstrap = Broker::shared().bootstrap().to_owned();
+        let name = client::unique("shop").to_lowercase().replace(['.', '_'], "-");
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/inference/tests/models");
+        let models = models.canonicalize().expect("the models are in the repository");
+        let file =
+            include_str!("shop.yaml").replace("{shop}", &name).replace("{models}", &models.to_string_lossy());
+        std::fs::write(folder.path().join("pipeline.yaml"), file).expect("written");
+        std::fs::write(folder.path().join("index.json"), "[]").expect("written");
+        for source in ["events", "reviews"] {
+            let settings = [("max.message.bytes", "2000000")];
+            client::create_topic(&bootstrap, &format!("{name}.{source}"), PARTITIONS, &settings)
+                .expect("created");
+        }
+        Self { name, folder, bootstrap }
+    }
+
+    /// A topic of the shop.
+    pub fn topic(&self, of: &str) -> String {
+        format!("{}.{of}", self.name)
+    }
+
+    /// Address of the cluster.
+    pub fn bootstrap(&self) -> &str {
+        &self.bootstrap
+    }
+
+    /// Starts a service and waits until it is ready.
+    pub fn start(&self, service: &str, ordinal: u32) -> Service {
+        let admin = free_port().expect("a free port");
+        let file = self.folder.path().join("pipeline.yaml");
+        let options = ServiceOptions {
+            name: format!("{service}-{ordinal}"),
+            program: binary(service),
+            arguments: [
+                ["--pipeline", &file.to_string_lossy()],
+                ["--schemas", &self.folder.path().to_string_lossy()],
+                ["--brokers", &self.bootstrap],
+                ["--ordinal", &ordinal.to_string()],
+                ["--admin-port", &admin.port().to_string()],
+            ]
+            .concat()
+            .into_iter()
+            .map(str::to_owned)
+            .collect(),
+            logs: self.folder.path().to_owned(),
+            ..ServiceOptions::default()
+        };
+        let mut service = Service::spawn(&options).expect("spawned");
+        service
+            .wait_for_http(admin, "/health/ready", READY)
+            .unwrap_or_else(|e| panic!("{e}\n{}", service.output()));
+        service
+    }
+
+    /// Produces events and puts what must become of each on the account.
+    pub fn produce(&self, events: &[Event], account: &mut Checker) {
+        let producer = Producer::new(&self.bootstrap).expect("a producer");
+        for event in events {
+            let topic = self.topic(event.source);
+            let outgoing = Outgoing {
+                topic: &topic,
+                partition: Some(event.partition),
+                key: event.key.as_deref().map(str::as_bytes),
+                value: event.value.as_deref(),
+                headers: &[("tenant", b"a")],
+                time_ms: None,
+            };
+            producer.send(&outgoing, (event.source, event.expected)).expect("accepted");
+        }
+        for delivered in producer.flush().expect("delivered") {
+            let (source, expected) = delivered.tag;
+            account.produced(&self.topic(source), delivered.partition, delivered.offset, expected);
+        }
+    }
+
+    /// Reads all answers with `read_committed` until every event has one, and gives the account's verdict.
+    pub fn verdict(&self, account: &mut Checker) -> Verdict {
+        let outputs: Vec<String> =
+            ["scores.orders", "scores.clicks", "scores.reviews"].map(|t| self.topic(t)).into();
+        let dead = self.topic("dead-letters");
+        let mut every: Vec<&str> = outputs.iter().map(String::as_str).collect();
+        let follower =
+            client::Follower::start(&self.bootstrap, &[&every[..], &[&dead]].concat()).expect("follows");
+        let mut progress = Progress { account, outputs: &outputs };
+        let deadline = std::time::Instant::now() + ANSWERED;
+        while !progress.account.is_complete() && std::time::Instant::now() < deadline {
+            follower.next(Duration::from_secs(1), |record| progress.see(record)).expect("reads");
+        }
+        // Whatever comes twice comes after the first: read on until no transaction is open and nothing comes.
+        every.push(&dead);
+        client::wait_until_settled(&self.bootstrap, &every, Duration::from_secs(30)).expect("settled");
+        while follower.next(Duration::from_secs(1), |record| progress.see(record)).expect("reads").is_some() {
+        }
+        progress.account.verdict()
+    }
+}
+
+struct Progress<'a> {
+    account: &'a mut Checker,
+    outputs: &'a [String],
+}
+
+impl Progress<'_> {
+    fn see(&mut self, record: &client::Record<'_>) {
+        use twinlane_testkit::checker::{Found, Seen};
+        let is_answer = self.outputs.iter().any(|topic| topic == record.topic());
+        let stage =
+            record.header("twinlane-dead-stage").and_then(|s| std::str::from_utf8(s).ok()).unwrap_or("");
+        self.account.seen(&Seen {
+            topic: record.topic(),
+            partition: record.partition(),
+            found: if is_answer { Found::Answer } else { Found::DeadLetter },
+            stage,
+            source: record.header("twinlane-source"),
+        });
+    }
+}
+
+/// An event of the shop and what must become of it.
+#[derive(Clone, Debug)]
+pub struct Event {
+    /// `events` or `reviews`.
+    pub source: &'static str,
+    /// Partition that it goes to.
+    pub partition: i32,
+    /// Key.
+    pub key: Option<String>,
+    /// Value.
+    pub value: Option<Vec<u8>>,
+    /// What must become of it.
+    pub expected: Expected,
+}
+
+/// The binary of a service, beside this test's own.
+fn binary(name: &str) -> PathBuf {
+    let test = std::env::current_exe().expect("a test knows where it lies");
+    let folder = test.parent().and_then(Path::parent).expect("tests lie in <target>/<profile>/deps");
+    let binary = folder.join(name);
+    assert!(
+        binary.exists(),
+        "{} is not built; `cargo xtask test` builds it, so does `cargo build --workspace`",
+        binary.display()
+    );
+    binary
+}

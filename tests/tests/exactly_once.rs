@@ -1,0 +1,160 @@
+//! Every event is answered exactly once, in order, whatever else is on its topic and whoever dies.
+
+use std::time::Duration;
+
+use serde_json::json;
+use twinlane_testkit::{
+    checker::{Checker, Expected},
+    client, wait,
+};
+use twinlane_tests::{Event, PARTITIONS, Shop};
+
+fn json_event(number: u32, source: &'static str, value: serde_json::Value, expected: Expected) -> Event {
+    raw(number, source, Some(value.to_string().into_bytes()), expected)
+}
+
+fn raw(number: u32, source: &'static str, value: Option<Vec<u8>>, expected: Expected) -> Event {
+    let key = (!number.is_multiple_of(7)).then(|| format!("customer-{}", number % 50));
+    Event { source, partition: (number as i32) % PARTITIONS, key, value, expected }
+}
+
+fn order(number: u32) -> Event {
+    let steps = number % 12;
+    let recent: Vec<_> = (0..steps).map(|s| json!({ "amount": f64::from(s) / 3.0, "age_s": s })).collect();
+    json_event(number, "events", json!({ "kind": "order", "id": number, "recent": recent }), Expected::Answer)
+}
+
+fn click(number: u32) -> Event {
+    let value = json!({ "kind": "click", "id": number, "a": number % 5, "b": 1.5, "c": -2 });
+    json_event(number, "events", value, Expected::Answer)
+}
+
+fn review(number: u32) -> Event {
+    let value = json!({ "id": number, "stars": number % 6, "helpful": number % 2 == 0, "at": "2026-01-31T12:00:00+01:00" });
+    json_event(number, "reviews", value, Expected::Answer)
+}
+
+/// Good events with a bad one of every kind among them.
+fn mixed(count: u32) -> Vec<Event> {
+    use Expected::{DeadLetter, Skip};
+    let mut events = Vec::new();
+    for n in 0..count {
+        events.push(match n % 3 {
+            0 => order(n),
+            1 => click(n),
+            _ => review(n),
+        });
+        if n % 20 != 0 {
+            continue;
+        }
+        events.push(match n / 20 % 12 {
+            0 => raw(n, "events", Some(b"{ not json".to_vec()), DeadLetter),
+            1 => raw(n, "events", Some(Vec::new()), DeadLetter),
+            2 => raw(n, "events", None, Skip),
+            3 => raw(n, "reviews", None, DeadLetter),
+            4 => json_event(n, "events", json!({ "kind": "test" }), Skip),
+            5 => json_event(n, "events", json!({ "kind": "unheard of" }), DeadLetter),
+            6 => json_event(n, "events", json!({ "no_kind": true }), DeadLetter),
+            7 => json_event(n, "events", json!({ "kind": "click", "a": "text", "b": 1, "c": 2 }), DeadLetter),
+            8 => json_event(n, "events", json!({ "kind": "click", "a": 1, "b": 1 }), DeadLetter),
+            9 => json_event(n, "reviews", json!({ "stars": "many", "helpful": true, "at": "x" }), DeadLetter),
+            10 => json_event(
+                n,
+                "events",
+                json!({ "kind": "unheard of", "blob": "x".repeat(900_000) }),
+                DeadLetter,
+            ),
+            _ => json_event(
+                n,
+                "reviews",
+                json!({ "stars": 1, "helpful": true, "at": "yesterday" }),
+                DeadLetter,
+            ),
+        });
+    }
+    events
+}
+
+#[test]
+fn good_and_bad_events_are_each_answered_once_and_in_order_and_a_clean_stop_is_quick() {
+    let shop = Shop::open();
+    let mut account = Checker::new();
+    shop.produce(&mixed(1500), &mut account);
+    let mut services = [("router", 0), ("precision-worker", 0), ("throughput-worker", 0)]
+        .map(|(name, n)| shop.start(name, n));
+    let verdict = shop.verdict(&mut account);
+    assert!(verdict.is_clean(), "{verdict:#?}");
+    assert_eq!(verdict.answered, verdict.produced);
+    for service in &mut services {
+        assert_eq!(service.stop(Duration::from_secs(10)), Some(0), "{}", service.output());
+    }
+}
+
+#[test]
+fn a_worker_killed_in_mid_stream_and_restarted_loses_and_repeats_nothing() {
+    let shop = Shop::open();
+    let mut account = Checker::new();
+    let _router = shop.start("router", 0);
+    let _throughput = shop.start("throughput-worker", 0);
+    let mut precision = shop.start("precision-worker", 0);
+    shop.produce(&mixed(3000), &mut account);
+    let orders = shop.topic("scores.orders");
+    let answered = wait::until(Duration::from_secs(60), || {
+        let mut count = 0;
+        client::read_to_end(shop.bootstrap(), &orders, |_| count += 1).expect("reads");
+        (count > 0).then_some(count)
+    });
+    precision.kill();
+    assert!(answered.is_some(), "no answer before the kill");
+    let _again = shop.start("precision-worker", 0);
+    let verdict = shop.verdict(&mut account);
+    assert!(verdict.is_clean(), "{verdict:#?}");
+}
+
+#[test]
+fn workers_that_join_and_leave_under_load_lose_and_repeat_nothing() {
+    let shop = Shop::open();
+    let mut account = Checker::new();
+    let _router = shop.start("router", 0);
+    let _throughput = shop.start("throughput-worker", 0);
+    let mut first = shop.start("precision-worker", 0);
+    shop.produce(&mixed(1500), &mut account);
+    let mut second = shop.start("precision-worker", 1);
+    shop.produce(&mixed(1500), &mut account);
+    assert_eq!(first.stop(Duration::from_secs(10)), Some(0), "{}", first.output());
+    shop.produce(&mixed(300), &mut account);
+    let verdict = shop.verdict(&mut account);
+    assert!(verdict.is_clean(), "{verdict:#?}");
+    assert_eq!(second.stop(Duration::from_secs(10)), Some(0), "{}", second.output());
+}
+
+#[test]
+fn an_answer_says_what_the_model_says_and_keeps_key_headers_and_partition() {
+    let shop = Shop::open();
+    let mut account = Checker::new();
+    let mut event = review(2);
+    event.key = None;
+    shop.produce(&[event], &mut account);
+    let _precision = shop.start("precision-worker", 0);
+    assert!(shop.verdict(&mut account).is_clean());
+    let mut answers = Vec::new();
+    client::read_to_end(shop.bootstrap(), &shop.topic("scores.reviews"), |record| {
+        assert_eq!(
+            (record.partition(), record.key()),
+            (2, None),
+            "an event without a key keeps its partition"
+        );
+        assert_eq!(record.header("tenant"), Some(&b"a"[..]), "the event's own headers come along");
+        answers.push(
+            serde_json::from_slice::<serde_json::Value>(record.value().expect("a value")).expect("JSON"),
+        );
+    })
+    .expect("reads");
+    // y = x · [1, 2, 3] + 0.5 with x = [2 stars, helpful, seconds since the epoch].
+    let expected = 2.0 + 2.0 + 3.0 * 1_769_857_200.0 + 0.5;
+    let found = answers[0]["outputs"]["stars"].as_f64().expect("a number");
+    assert!((found - expected).abs() / expected < 1e-6, "{found} against {expected}");
+    assert_eq!(answers[0]["carried"]["id"], 2);
+    assert_eq!(answers[0]["device"], "cpu");
+    assert_eq!(answers[0]["variant"], "full");
+}
