@@ -1,1 +1,43 @@
-fn main() {}
+//! The `twinlane` command: check a pipeline, make its topics, run it for development, follow what comes out.
+
+mod arguments;
+mod check;
+mod locate;
+mod run;
+mod tail;
+mod topics;
+
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
+
+use clap::Parser as _;
+use twinlane_service::Failure;
+
+use crate::arguments::{Arguments, Command, TopicsCommand};
+
+fn main() -> ExitCode {
+    let ended = match Arguments::parse().command {
+        Command::Check(arguments) => check::check(&arguments),
+        Command::Schema => printed(|out| writeln!(out, "{}", twinlane_pipeline::json_schema())),
+        Command::Topics(arguments) => match arguments.command {
+            TopicsCommand::Create(arguments) => topics::create(&arguments),
+        },
+        Command::Run(arguments) => run::run(&arguments),
+        Command::Tail(arguments) => tail::tail(&arguments),
+    };
+    ended.unwrap_or_else(|failure| {
+        eprintln!("twinlane: {failure}");
+        failure.code()
+    })
+}
+
+/// Writes to standard output. A reader that has seen enough (`| head`) is no failure.
+fn printed(write: impl FnOnce(&mut io::StdoutLock<'_>) -> io::Result<()>) -> Result<ExitCode, Failure> {
+    let mut out = io::stdout().lock();
+    match write(&mut out).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Other(error.into())),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
