@@ -67,7 +67,8 @@ fn named(plan: &Plan) -> Vec<Named<'_>> {
     for (index, task) in plan.tasks.iter().enumerate() {
         for variant in [Variant::Full, Variant::Distilled] {
             let Some(file) = task.models.get(variant) else { continue };
-            let users = plan.lanes.iter().filter(|lane| lane.variant == variant && lane.tasks.contains(&index));
+            let users =
+                plan.lanes.iter().filter(|lane| lane.variant == variant && lane.tasks.contains(&index));
             let batch = users.map(|lane| lane.max_batch.get()).max();
             let max_batch = batch.unwrap_or(all_lanes);
             named.push(Named { task: index, variant, file, used: batch.is_some(), max_batch });

@@ -47,18 +47,23 @@ fn file(typed: &Path) -> Result<PathBuf, Failure> {
         // That it cannot be read is said where it is read.
         return Ok(typed.to_owned());
     }
-    ["pipeline.yaml", "pipeline.yml"].map(|name| typed.join(name)).into_iter().find(|file| file.is_file()).ok_or_else(
-        || {
+    ["pipeline.yaml", "pipeline.yml"]
+        .map(|name| typed.join(name))
+        .into_iter()
+        .find(|file| file.is_file())
+        .ok_or_else(|| {
             let folder = typed.display();
             Failure::Invalid(format!("no pipeline.yaml lies in {folder}; name the pipeline file itself"))
-        },
-    )
+        })
 }
 
 /// The folder `schemas` beside the pipeline file, or in the next folder above that has one.
 fn schemas(file: &Path) -> Option<PathBuf> {
     let file = std::path::absolute(file).ok()?;
-    file.ancestors().skip(1).map(|folder| folder.join(SCHEMAS)).find(|folder| folder.join("index.json").is_file())
+    file.ancestors()
+        .skip(1)
+        .map(|folder| folder.join(SCHEMAS))
+        .find(|folder| folder.join("index.json").is_file())
 }
 
 /// The library that `cargo xtask setup` has put into its cache; the newest by name.
@@ -69,13 +74,18 @@ fn fetched_runtime() -> Option<PathBuf> {
 fn newest_runtime(cache: &Path) -> Option<PathBuf> {
     let folders = std::fs::read_dir(cache).ok()?.filter_map(|entry| Some(entry.ok()?.path()));
     folders
-        .filter(|folder| folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with("onnxruntime-")))
+        .filter(|folder| {
+            folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with("onnxruntime-"))
+        })
         .map(|folder| folder.join("libonnxruntime.so"))
         .filter(|library| library.is_file())
         .max()
 }
 
-#[expect(clippy::disallowed_methods, reason = "a development convenience of this tool; services never look there")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a development convenience of this tool; services never look there"
+)]
 fn cache() -> Option<PathBuf> {
     let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty()).map(PathBuf::from);
     set("XTASK_CACHE").or_else(|| {
@@ -123,6 +133,9 @@ mod tests {
             std::fs::create_dir(&folder).unwrap();
             std::fs::write(folder.join("libonnxruntime.so"), "").unwrap();
         }
-        assert_eq!(newest_runtime(cache.path()), Some(cache.path().join("onnxruntime-1.31.1/libonnxruntime.so")));
+        assert_eq!(
+            newest_runtime(cache.path()),
+            Some(cache.path().join("onnxruntime-1.31.1/libonnxruntime.so"))
+        );
     }
 }

@@ -101,7 +101,8 @@ fn programs_folder() -> Result<PathBuf, Failure> {
 
 fn not_built(missing: &Path, programs: &[Program]) -> Failure {
     let packages: String = programs.iter().map(|program| format!(" -p twinlane-{}", program.name)).collect();
-    let profile = if missing.parent().is_some_and(|folder| folder.ends_with("release")) { " --release" } else { "" };
+    let profile =
+        if missing.parent().is_some_and(|folder| folder.ends_with("release")) { " --release" } else { "" };
     Failure::Invalid(format!(
         "{} is not there, and the services are looked for beside this program; build them with `cargo build{profile}{packages}`",
         missing.display()
@@ -234,7 +235,8 @@ dead_letters: {{ topic: d }}
 
     #[test]
     fn services_get_what_was_typed_and_what_was_found() {
-        let typed = ["twinlane", "run", "--ordinal", "3", "--log-format", "json", "--settings", "s.toml", "p.yaml"];
+        let typed =
+            ["twinlane", "run", "--ordinal", "3", "--log-format", "json", "--settings", "s.toml", "p.yaml"];
         let Command::Run(arguments) = Arguments::parse_from(typed).command else { panic!("not a run") };
         let settings = Settings {
             pipeline: "p.yaml".into(),
@@ -256,6 +258,9 @@ dead_letters: {{ topic: d }}
         let program = |name| Program { name, path: folder.join(name), flags: Vec::new() };
         let programs = [program("router"), program("precision-worker")];
         let said = not_built(&programs[0].path, &programs).to_string();
-        assert!(said.contains("cargo build --release -p twinlane-router -p twinlane-precision-worker"), "{said}");
+        assert!(
+            said.contains("cargo build --release -p twinlane-router -p twinlane-precision-worker"),
+            "{said}"
+        );
     }
 }

@@ -11,7 +11,8 @@ pub(crate) fn create(arguments: &TopicsCreate) -> Result<ExitCode, Failure> {
     let located = locate::pipeline(&arguments.pipeline, Some(&arguments.cluster), None)?;
     let plan = &located.loaded.plan;
     let topics = Topics::connect(&located.settings.connection())?;
-    let sources: Vec<_> = plan.sources.iter().map(|s| (s.topic.clone(), arguments.source_partitions)).collect();
+    let sources: Vec<_> =
+        plan.sources.iter().map(|s| (s.topic.clone(), arguments.source_partitions)).collect();
     let mut created: HashSet<Arc<str>> = topics.create_missing(&sources, &[])?.into_iter().collect();
     created.extend(located.loaded.create_topics(&topics)?);
     let written = plan.topics().into_iter().map(|topic| (topic.name, topic.partitions));

@@ -45,7 +45,8 @@ fn the_readme_shows_the_examples_files_as_they_are() {
     let pipeline = read("pipelines/example-iris/pipeline.yaml");
     assert!(readme.contains(&format!("```yaml\n{pipeline}```")), "the pipeline file is another one");
     let script = read("pipelines/example-iris/train.py");
-    let shown = readme.split("```python\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a script");
+    let shown =
+        readme.split("```python\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a script");
     for line in shown.lines() {
         assert!(script.contains(line), "`{line}` is not in train.py");
     }
@@ -54,7 +55,8 @@ fn the_readme_shows_the_examples_files_as_they_are() {
 #[test]
 fn a_wrong_file_is_refused_with_its_place_and_exit_code_2() {
     let folder = tempfile::tempdir().expect("a folder");
-    let right = std::fs::read_to_string(repository().join("pipelines/example-iris/pipeline.yaml")).expect("the example");
+    let right = std::fs::read_to_string(repository().join("pipelines/example-iris/pipeline.yaml"))
+        .expect("the example");
     let file = folder.path().join("pipeline.yaml");
     std::fs::write(&file, right.replace("task: species", "task: specie")).expect("written");
     let output = twinlane(&["check", "--schemas", "schemas", &folder.path().display().to_string()]);
@@ -68,7 +70,8 @@ fn a_model_that_does_not_fit_is_refused_with_exit_code_6() {
     let folder = tempfile::tempdir().expect("a folder");
     let example = repository().join("pipelines/example-iris");
     let right = std::fs::read_to_string(example.join("pipeline.yaml")).expect("the example");
-    std::fs::write(folder.path().join("pipeline.yaml"), right.replace(", petal_width]", "]")).expect("written");
+    std::fs::write(folder.path().join("pipeline.yaml"), right.replace(", petal_width]", "]"))
+        .expect("written");
     std::fs::copy(example.join("iris.onnx"), folder.path().join("iris.onnx")).expect("copied");
     let folder = folder.path().display().to_string();
     let output = twinlane(&["check", "--schemas", "schemas", &folder]);

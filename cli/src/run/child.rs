@@ -173,7 +173,9 @@ impl Child {
             () = tokio::time::sleep(STOP_LIMIT) => "takes too long to stop",
             () = wish_for(Wish::StopNow, &mut wish) => "is not waited for",
         };
-        say(&format!("{name} {insist}; killed. What it had not committed will be answered by the next owner"));
+        say(&format!(
+            "{name} {insist}; killed. What it had not committed will be answered by the next owner"
+        ));
         let _ = self.process.start_kill();
         self.ended().await;
         1

@@ -61,7 +61,9 @@ impl Committed {
         match self.consumer.poll(POLL) {
             Some(Ok(message)) => Ok(Some(each(&owned(&message)))),
             Some(Err(error)) => match error.rdkafka_error_code() {
-                Some(RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::SaslAuthenticationFailed) => {
+                Some(
+                    RDKafkaErrorCode::TopicAuthorizationFailed | RDKafkaErrorCode::SaslAuthenticationFailed,
+                ) => {
                     let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
                     Err(Error::Unauthorised { what: "read the output topics".into(), code })
                 }

@@ -88,7 +88,8 @@ fn output(output: &Json) -> String {
     match output {
         Json::Number(number) => rounded(number.as_f64().unwrap_or(f64::NAN)),
         Json::Array(vector) => {
-            let first: Vec<_> = vector.iter().take(3).map(|x| rounded(x.as_f64().unwrap_or(f64::NAN))).collect();
+            let first: Vec<_> =
+                vector.iter().take(3).map(|x| rounded(x.as_f64().unwrap_or(f64::NAN))).collect();
             let more = if vector.len() > 3 { ", …" } else { "" };
             format!("[{}{more}] ({})", first.join(", "), vector.len())
         }
