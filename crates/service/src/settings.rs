@@ -35,7 +35,7 @@ pub struct Settings {
 }
 
 /// The `[kafka]` section.
-#[derive(Clone, Debug, Default, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Kafka {
     /// Bootstrap addresses.
@@ -70,7 +70,18 @@ impl Default for Settings {
             admin_port: 0,
             onnxruntime: None,
             log_format: LogFormat::Text,
-            kafka: Kafka { brokers: "localhost:9092".into(), ..Kafka::default() },
+            kafka: Kafka::default(),
+        }
+    }
+}
+
+impl Default for Kafka {
+    fn default() -> Self {
+        Self {
+            brokers: "localhost:9092".into(),
+            common: BTreeMap::new(),
+            consumer: BTreeMap::new(),
+            producer: BTreeMap::new(),
         }
     }
 }
