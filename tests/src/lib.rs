@@ -106,14 +106,21 @@ impl Shop {
         }
     }
 
+    /// How many records a topic holds for a reader with `read_committed`.
+    pub fn committed(&self, of: &str) -> usize {
+        let mut count = 0;
+        client::read_to_end(&self.bootstrap, &self.topic(of), |_| count += 1).expect("reads");
+        count
+    }
+
     /// Reads all answers with `read_committed` until every event has one, and gives the account's verdict.
     pub fn verdict(&self, account: &mut Checker) -> Verdict {
         let outputs: Vec<String> =
             ["scores.orders", "scores.clicks", "scores.reviews"].map(|t| self.topic(t)).into();
         let dead = self.topic("dead-letters");
         let mut every: Vec<&str> = outputs.iter().map(String::as_str).collect();
-        let follower =
-            client::Follower::start(&self.bootstrap, &[&every[..], &[&dead]].concat()).expect("follows");
+        let follower = client::Follower::from_beginning(&self.bootstrap, &[&every[..], &[&dead]].concat())
+            .expect("follows");
         let mut progress = Progress { account, outputs: &outputs };
         let deadline = std::time::Instant::now() + ANSWERED;
         while !progress.account.is_complete() && std::time::Instant::now() < deadline {

@@ -97,15 +97,15 @@ fn a_worker_killed_in_mid_stream_and_restarted_loses_and_repeats_nothing() {
     let _router = shop.start("router", 0);
     let _throughput = shop.start("throughput-worker", 0);
     let mut precision = shop.start("precision-worker", 0);
-    shop.produce(&mixed(3000), &mut account);
-    let orders = shop.topic("scores.orders");
-    let answered = wait::until(Duration::from_secs(60), || {
-        let mut count = 0;
-        client::read_to_end(shop.bootstrap(), &orders, |_| count += 1).expect("reads");
-        (count > 0).then_some(count)
+    let events = mixed(3000);
+    let orders = || shop.committed("scores.orders");
+    std::thread::scope(|scope| {
+        scope.spawn(|| shop.produce(&events, &mut account));
+        let answered = wait::until(Duration::from_secs(60), || (orders() > 0).then_some(()));
+        precision.kill();
+        assert!(answered.is_some(), "no answer before the kill");
     });
-    precision.kill();
-    assert!(answered.is_some(), "no answer before the kill");
+    assert!(orders() < 1000, "all 1000 orders were answered before the kill, which then shows nothing");
     let _again = shop.start("precision-worker", 0);
     let verdict = shop.verdict(&mut account);
     assert!(verdict.is_clean(), "{verdict:#?}");

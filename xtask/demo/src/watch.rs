@@ -43,7 +43,7 @@ impl Watch {
     /// Starts to read what is answered from now on.
     pub(crate) fn start(bootstrap: &str, pipeline: &Pipeline) -> Result<Self> {
         let topics = pipeline.answers().map(str::to_owned);
-        let follower = Follower::start(bootstrap, &topics.each_ref().map(String::as_str))?;
+        let follower = Follower::from_end(bootstrap, &topics.each_ref().map(String::as_str))?;
         let (sender, answers) = channel();
         let samples = Arc::new(Mutex::new([const { None }; 3]));
         let (stop, kept) = (Arc::new(()), Arc::clone(&samples));

@@ -63,17 +63,35 @@ impl Record<'_> {
     }
 }
 
-/// Follows topics as they are written, committed records only, from the end that they have at the start.
+/// Follows topics as they are written, committed records only.
 pub struct Follower {
     consumer: BaseConsumer,
 }
 
 impl Follower {
-    /// Follows these topics, which must exist.
+    /// Follows these topics, which must exist, from the end that they have now.
     ///
     /// # Errors
     /// When the broker does not answer.
-    pub fn start(bootstrap: &str, topics: &[&str]) -> Result<Self> {
+    pub fn from_end(bootstrap: &str, topics: &[&str]) -> Result<Self> {
+        Self::start(bootstrap, topics, |consumer, topic, partition| {
+            Ok(Offset::Offset(consumer.fetch_watermarks(topic, partition, LIMIT)?.1))
+        })
+    }
+
+    /// Follows these topics, which must exist, from their beginning.
+    ///
+    /// # Errors
+    /// When the broker does not answer.
+    pub fn from_beginning(bootstrap: &str, topics: &[&str]) -> Result<Self> {
+        Self::start(bootstrap, topics, |_, _, _| Ok(Offset::Beginning))
+    }
+
+    fn start(
+        bootstrap: &str,
+        topics: &[&str],
+        offset: impl Fn(&BaseConsumer, &str, i32) -> std::result::Result<Offset, KafkaError>,
+    ) -> Result<Self> {
         let what = || "following topics".to_owned();
         let consumer: BaseConsumer = config(bootstrap)
             .set("group.id", "twinlane-testkit-follower")
@@ -86,10 +104,8 @@ impl Follower {
         let mut assignment = TopicPartitionList::new();
         for &topic in topics {
             for partition in 0..partitions(bootstrap, topic)? {
-                let end = consumer.fetch_watermarks(topic, partition, LIMIT).map_err(Error::kafka(what()))?.1;
-                assignment
-                    .add_partition_offset(topic, partition, Offset::Offset(end))
-                    .map_err(Error::kafka(what()))?;
+                let start = offset(&consumer, topic, partition).map_err(Error::kafka(what()))?;
+                assignment.add_partition_offset(topic, partition, start).map_err(Error::kafka(what()))?;
             }
         }
         consumer.assign(&assignment).map_err(Error::kafka(what()))?;
