@@ -20,3 +20,8 @@ pub use outgoing::Outgoing;
 pub use start::BelowStart;
 pub use topics::{TopicFacts, Topics};
 pub use transactor::{Outcome, Transactor, TransactorOptions};
+
+#[expect(clippy::disallowed_methods, reason = "a pause before asking a broker again is what is meant")]
+fn pause(time: std::time::Duration) {
+    std::thread::sleep(time);
+}

@@ -1,15 +1,20 @@
 //! What the cluster says about topics, asked once at start, and creating those that are missing.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
     client::DefaultClientContext,
     error::KafkaError,
+    metadata::{Metadata, MetadataTopic},
     types::RDKafkaErrorCode,
 };
 
-use crate::{Connection, Error, error::is_authorisation};
+use crate::{Connection, Error, error::is_authorisation, pause};
 
 /// What a stage must know of a topic before it produces to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +32,8 @@ pub struct Topics {
 }
 
 const PATIENCE: Duration = Duration::from_secs(15);
+/// Between two questions for a topic that was just created.
+const KNOWN_AGAIN: Duration = Duration::from_millis(20);
 /// Kafka's default for `max.message.bytes`, where the principal may not read topic settings.
 const DEFAULT_MAX_MESSAGE_BYTES: usize = 1_048_588;
 
@@ -42,11 +49,7 @@ impl Topics {
         let mut facts = HashMap::new();
         let metadata = self.client.inner().fetch_metadata(None, PATIENCE).map_err(|e| self.unreachable(e))?;
         for name in names {
-            let topic = metadata
-                .topics()
-                .iter()
-                .find(|t| t.name() == &**name && t.error().is_none() && !t.partitions().is_empty())
-                .ok_or_else(|| Error::MissingTopic(name.to_string()))?;
+            let topic = found(&metadata, name).ok_or_else(|| Error::MissingTopic(name.to_string()))?;
             let partitions = topic.partitions().len() as i32;
             facts.insert(
                 name.clone(),
@@ -111,10 +114,35 @@ impl Topics {
                 }
             }
         }
-        Ok(missing.into_iter().map(|(name, _)| name.clone()).collect())
+        let created: Vec<_> = missing.into_iter().map(|(name, _)| name.clone()).collect();
+        self.wait_until_known(&created)?;
+        Ok(created)
+    }
+
+    /// A broker acknowledges a new topic before every broker's metadata shows it, and a topic that another
+    /// process has just created is known to us even later.
+    fn wait_until_known(&self, names: &[Arc<str>]) -> Result<(), Error> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let metadata =
+                self.client.inner().fetch_metadata(None, PATIENCE).map_err(|e| self.unreachable(e))?;
+            let is_led = |topic: &MetadataTopic| topic.partitions().iter().all(|p| p.leader() >= 0);
+            let unknown = names.iter().find(|name| !found(&metadata, name).is_some_and(is_led));
+            match unknown {
+                None => return Ok(()),
+                Some(name) if Instant::now() > until => return Err(Error::MissingTopic(name.to_string())),
+                Some(_) => pause(KNOWN_AGAIN),
+            }
+        }
     }
 
     fn unreachable(&self, source: KafkaError) -> Error {
         Error::Unreachable { brokers: self.brokers.clone(), source }
     }
+}
+
+/// The topic, if the cluster has it.
+fn found<'m>(metadata: &'m Metadata, name: &str) -> Option<&'m MetadataTopic> {
+    let topic = metadata.topics().iter().find(|topic| topic.name() == name)?;
+    (topic.error().is_none() && !topic.partitions().is_empty()).then_some(topic)
 }

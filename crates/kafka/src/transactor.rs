@@ -33,7 +33,9 @@ use rdkafka::{
 };
 use twinlane_delivery::Window;
 
-use crate::{Connection, Error, Membership, Outgoing, consumer::log, error::is_authorisation, metric_names};
+use crate::{
+    Connection, Error, Membership, Outgoing, consumer::log, error::is_authorisation, metric_names, pause,
+};
 
 /// How a window ended.
 #[derive(Debug)]
@@ -398,9 +400,4 @@ fn random_pause() -> Duration {
     use std::hash::{BuildHasher as _, Hasher as _};
     let random = std::collections::hash_map::RandomState::new().build_hasher().finish();
     Duration::from_millis(100 + random % 500)
-}
-
-#[expect(clippy::disallowed_methods, reason = "a pause before trying again is what is meant")]
-fn pause(time: Duration) {
-    std::thread::sleep(time);
 }

@@ -150,7 +150,7 @@ impl<W: Work> Loop<'_, W> {
     fn run(&mut self, inbound: &Receiver<Inbound>, stop: &Receiver<()>) -> Result<(), Error> {
         let gauges = tick(GAUGES);
         while !self.closed {
-            let wake = self.next_window().map_or_else(never, crossbeam_channel::at);
+            let wake = self.next_window(Instant::now()).map_or_else(never, crossbeam_channel::at);
             select! {
                 recv(inbound) -> event => self.inbound(event.map_err(|_| Error::ThreadDied("consumer"))?)?,
                 recv(self.work.done()) -> done =>
@@ -234,11 +234,10 @@ impl<W: Work> Loop<'_, W> {
     }
 
     /// When the next window may close: `None` if there is nothing to close or a transaction is out.
-    fn next_window(&self) -> Option<Instant> {
+    fn next_window(&self, now: Instant) -> Option<Instant> {
         if self.again.is_none() && !self.ledger.has_settled() {
             return None;
         }
-        let now = Instant::now();
         self.cadence.opens_at(now).map(|at| self.not_before.map_or(at, |pause| at.max(pause)))
     }
 
@@ -247,7 +246,7 @@ impl<W: Work> Loop<'_, W> {
             return self.close_last_window();
         }
         let now = Instant::now();
-        if self.next_window().is_none_or(|at| at > now) {
+        if self.next_window(now).is_none_or(|at| at > now) {
             return;
         }
         let window = match self.again.take() {
