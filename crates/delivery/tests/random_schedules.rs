@@ -124,7 +124,7 @@ proptest! {
                     let window = ledger.take_settled(max_bytes, |_| true);
                     out = (!window.is_empty()).then_some(window);
                 }
-                // The transaction thread refuses a window that holds an old epoch, so only current runs commit.
+                // A revoke and a rewind wait for the transaction that is out, or cancel it, so only current runs commit.
                 Step::Commit => if let Some(mut window) = out.take() {
                     ledger.retain_current(&mut window);
                     broker.commit(&window);

@@ -27,7 +27,6 @@ const CONSUMER_DEFAULTS: &[(&str, &str)] = &[
     ("fetch.queue.backoff.ms", "10"),
     ("fetch.wait.max.ms", "100"),
     ("queued.max.messages.kbytes", "32768"),
-    ("partition.assignment.strategy", "cooperative-sticky"),
 ];
 
 /// What the delivery argument rests on; overriding these would break it silently.
@@ -36,6 +35,8 @@ const CONSUMER_FIXED: &[(&str, &str)] = &[
     ("enable.auto.offset.store", "false"),
     ("auto.offset.reset", "error"),
     ("isolation.level", "read_committed"),
+    // Rebalances are answered incrementally.
+    ("partition.assignment.strategy", "cooperative-sticky"),
 ];
 
 const PRODUCER_DEFAULTS: &[(&str, &str)] = &[
@@ -63,10 +64,12 @@ impl Connection {
         Self { brokers: brokers.into(), ..Self::default() }
     }
 
-    fn base(&self, client_id: &str) -> ClientConfig {
+    /// Our defaults, then what the user set for every client.
+    fn base(&self, client_id: &str, defaults: &[(&str, &str)]) -> ClientConfig {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.brokers).set("client.id", client_id);
         set(&mut config, COMMON_DEFAULTS);
+        set(&mut config, defaults);
         for (key, value) in &self.common {
             config.set(key, value);
         }
@@ -74,8 +77,7 @@ impl Connection {
     }
 
     pub(crate) fn consumer_config(&self, client_id: &str, group: &str) -> ClientConfig {
-        let mut config = self.base(client_id);
-        set(&mut config, CONSUMER_DEFAULTS);
+        let mut config = self.base(client_id, CONSUMER_DEFAULTS);
         for (key, value) in &self.consumer {
             config.set(key, value);
         }
@@ -85,8 +87,7 @@ impl Connection {
     }
 
     pub(crate) fn producer_config(&self, client_id: &str, transactional_id: &str) -> ClientConfig {
-        let mut config = self.base(client_id);
-        set(&mut config, PRODUCER_DEFAULTS);
+        let mut config = self.base(client_id, PRODUCER_DEFAULTS);
         for (key, value) in &self.producer {
             config.set(key, value);
         }
@@ -95,7 +96,7 @@ impl Connection {
     }
 
     pub(crate) fn admin_config(&self) -> ClientConfig {
-        self.base("twinlane-admin")
+        self.base("twinlane-admin", &[])
     }
 }
 
@@ -113,7 +114,7 @@ mod tests {
     fn what_exactly_once_rests_on_cannot_be_overridden() {
         let mut connection = Connection::new("localhost:1");
         connection.consumer.insert("isolation.level".into(), "read_uncommitted".into());
-        connection.consumer.insert("session.timeout.ms".into(), "9000".into());
+        connection.common.insert("session.timeout.ms".into(), "9000".into());
         let config = connection.consumer_config("c", "g");
         assert_eq!(config.get("isolation.level"), Some("read_committed"));
         assert_eq!(config.get("session.timeout.ms"), Some("9000"));

@@ -4,8 +4,9 @@
 
 use std::{
     collections::HashMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
@@ -13,20 +14,21 @@ use std::{
 };
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
+use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 use rdkafka::{
     ClientContext, Message, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _, ConsumerContext},
     error::KafkaError,
-    message::{BorrowedMessage, Headers as _},
+    message::BorrowedMessage,
     types::{RDKafkaErrorCode, RDKafkaRespErr},
 };
 use twinlane_delivery::TopicPartition;
-use twinlane_record::{Coordinates, Envelope, Header, Headers};
+use twinlane_record::{Coordinates, Envelope};
 
 use crate::{
     BelowStart, Connection, Error, Membership,
     error::is_authorisation,
+    headers, pause,
     start::{Start, resolve},
 };
 
@@ -48,17 +50,17 @@ pub enum Inbound {
     },
     /// After [`Consumer::rewind`]: records that follow come from the committed offset.
     Rewound(Vec<TopicPartition>),
-    /// This partition is not read: records were deleted before they were answered.
+    /// This partition is not read: its committed offset lies outside its log.
     Halted {
         /// The partition.
         partition: TopicPartition,
         /// Its committed offset.
         committed: i64,
-        /// The first offset that is still there.
-        log_start: i64,
+        /// The first offset that is still there, and the one after the last.
+        log: (i64, i64),
     },
-    /// The position of some partition fell out of its log while it was read.
-    OutOfRange,
+    /// The position of some partition fell out of its log while it was read: read all again.
+    Reread,
     /// The stage cannot go on.
     Failed(Error),
     /// The consumer has left its group; nothing follows.
@@ -85,15 +87,23 @@ enum Command {
 pub struct Consumer {
     client: Arc<BaseConsumer<Context>>,
     commands: Sender<Command>,
+    stopping: Arc<AtomicBool>,
+    /// Dropped first: a revoke that still waits for the stage learns that nobody will answer.
+    stage_lives: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
 /// Batches of records that may wait for the stage. When it is full the consumer thread waits; the stage
 /// never blocks on it, and pauses long before by its budget.
-const INBOUND_CAPACITY: usize = 64;
+const INBOUND_CAPACITY: usize = 16;
 /// Records handed over at once at most: enough to amortise the channel, few enough to keep latency low.
 const GULP: usize = 256;
+/// Bytes handed over at once, but for the record that passes it. With the capacity it bounds what waits
+/// outside of the stage's budget.
+const GULP_BYTES: usize = 1 << 20;
 const POLL: Duration = Duration::from_millis(50);
+/// How long a committed offset may lie beyond its log's end before that is believed.
+const SETTLE: Duration = Duration::from_secs(4);
 
 impl Consumer {
     /// Joins the group and starts reading.
@@ -102,11 +112,18 @@ impl Consumer {
         options: ConsumerOptions,
     ) -> Result<(Self, Receiver<Inbound>), Error> {
         let (inbound, events) = bounded(INBOUND_CAPACITY);
+        // Unbounded, so that the stage never blocks: a rewind after each lost producer, and a stop.
         let (commands, orders) = unbounded();
         let below_start = options.topics.iter().map(|(t, b)| (t.to_string(), *b)).collect();
-        let context =
-            Context { inbound: inbound.clone(), below_start, stopping: Arc::new(AtomicBool::new(false)) };
-        let stopping = context.stopping.clone();
+        let stopping = Arc::new(AtomicBool::new(false));
+        let (stage_lives, stage_gone) = bounded(0);
+        let context = Context {
+            inbound: inbound.clone(),
+            below_start,
+            stopping: stopping.clone(),
+            stage_gone,
+            paused: Mutex::new(false),
+        };
         let client: BaseConsumer<Context> = connection
             .consumer_config(&options.client_id, &options.group)
             .create_with_context(context)
@@ -114,19 +131,20 @@ impl Consumer {
         let client = Arc::new(client);
         let topics: Vec<&str> = options.topics.iter().map(|(t, _)| &**t).collect();
         client.subscribe(&topics).map_err(|source| Error::Client { what: "subscribe".into(), source })?;
-        let reader = Reader {
-            client: client.clone(),
-            inbound,
-            orders,
-            stopping,
-            topics: HashMap::new(),
-            last_complaint: None,
-        };
+        let reader =
+            Reader { client: client.clone(), inbound, orders, topics: HashMap::new(), last_complaint: None };
         let thread = std::thread::Builder::new()
             .name("kafka-consumer".into())
-            .spawn(move || reader.run())
+            .spawn(move || {
+                // The context keeps the channel open, so a panic must be told.
+                let inbound = reader.inbound.clone();
+                if catch_unwind(AssertUnwindSafe(|| reader.run())).is_err() {
+                    let _ = inbound.send(Inbound::Failed(Error::Panicked("consumer")));
+                }
+            })
             .expect("the system can start a thread");
-        Ok((Self { client, commands, thread: Some(thread) }, events))
+        let stage_lives = Some(stage_lives);
+        Ok((Self { client, commands, stopping, stage_lives, thread: Some(thread) }, events))
     }
 
     /// Group metadata for the transaction thread.
@@ -134,13 +152,17 @@ impl Consumer {
         Membership(self.client.clone())
     }
 
-    /// Stops fetching all assigned partitions; polling goes on.
+    /// Stops fetching all assigned partitions, and those that come; polling goes on.
     pub fn pause(&self) {
+        let mut paused = self.client.context().paused();
+        *paused = true;
         self.with_assignment("pause", |client, all| client.pause(all));
     }
 
     /// Fetches all assigned partitions again, except `halted`.
     pub fn resume(&self, halted: &[TopicPartition]) {
+        let mut paused = self.client.context().paused();
+        *paused = false;
         self.with_assignment("resume", |client, all| {
             let mut list = TopicPartitionList::new();
             for element in all.elements() {
@@ -173,12 +195,14 @@ impl Consumer {
 
     /// Leaves the group. A last [`Inbound::Revoked`] comes before [`Inbound::Closed`].
     pub fn stop(&self) {
+        self.stopping.store(true, Ordering::Release);
         let _ = self.commands.send(Command::Stop);
     }
 }
 
 impl Drop for Consumer {
     fn drop(&mut self) {
+        self.stage_lives = None;
         self.stop();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
@@ -191,6 +215,12 @@ pub(crate) struct Context {
     inbound: Sender<Inbound>,
     below_start: HashMap<String, BelowStart>,
     stopping: Arc<AtomicBool>,
+    /// Disconnected once the stage is gone. The channel of events does not tell: what waits in it lives on.
+    stage_gone: Receiver<()>,
+    /// Whether the stage wants partitions paused. librdkafka remembers that per partition, also over the time
+    /// in which another member has it, so each that comes is set to what holds now. Locked around the calls,
+    /// or a pause and an assignment that cross would leave a partition behind.
+    paused: Mutex<bool>,
 }
 
 impl ClientContext for Context {
@@ -234,24 +264,35 @@ impl Context {
                 }
                 // Assigned and paused: the group protocol wants it back from us at the next revoke. The
                 // ledger does not know it, so a record that slips through is refused.
-                Start::Halted { committed, log_start } => {
+                Start::Halted { committed, log } => {
                     add(&mut list, &partition, Offset::Beginning);
                     halted.add_partition(&partition.topic, partition.partition);
-                    not_read.push(Inbound::Halted { partition, committed, log_start });
+                    not_read.push(Inbound::Halted { partition, committed, log });
                 }
             }
         }
+        let mut reading = TopicPartitionList::new();
+        for partition in &read {
+            reading.add_partition(&partition.topic, partition.partition);
+        }
         // The stage opens the epochs before the first record can arrive.
         self.tell(Inbound::Assigned(read));
-        if let Err(source) = client.incremental_assign(&list) {
+        let assigned = client.incremental_assign(&list).and_then(|()| {
+            let paused = self.paused();
+            client.pause(&halted)?;
+            if *paused { client.pause(&reading) } else { client.resume(&reading) }
+        });
+        if let Err(source) = assigned {
             self.tell(Inbound::Failed(Error::Client { what: "assign partitions".into(), source }));
-        }
-        if halted.count() > 0 {
-            let _ = client.pause(&halted);
         }
         for event in not_read {
             self.tell(event);
         }
+    }
+
+    fn paused(&self) -> MutexGuard<'_, bool> {
+        // A bool is whole whatever panicked while it was locked.
+        self.paused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks for the offsets until the brokers answer; heartbeats go on meanwhile. `None`: stopping.
@@ -260,9 +301,14 @@ impl Context {
         client: &BaseConsumer<Self>,
         partitions: &[TopicPartition],
     ) -> Option<Vec<(TopicPartition, Start)>> {
+        let began = Instant::now();
         loop {
             let policy = |topic: &str| self.below_start.get(topic).copied().unwrap_or(BelowStart::Stop);
             match resolve(client, partitions, policy) {
+                // After a failover a log's end may lie behind what was committed, for a moment.
+                Ok(starts) if starts.iter().any(|(_, s)| s.is_beyond_end()) && began.elapsed() < SETTLE => {
+                    pause(SETTLE / 20);
+                }
                 Ok(starts) => return Some(starts),
                 Err(error) => {
                     let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
@@ -284,8 +330,11 @@ impl Context {
         let (done, resolved) = bounded(1);
         self.tell(Inbound::Revoked { partitions, lost, done });
         // Returning hands the partitions over, so this waits as long as it takes: until the transaction
-        // thread has aborted or had its offsets accepted. A stage that is gone drops the sender.
-        let _ = resolved.recv();
+        // thread has aborted or had its offsets accepted.
+        select! {
+            recv(resolved) -> _ => {}
+            recv(self.stage_gone) -> _ => {}
+        }
     }
 
     fn tell(&self, event: Inbound) {
@@ -298,7 +347,6 @@ struct Reader {
     client: Arc<BaseConsumer<Context>>,
     inbound: Sender<Inbound>,
     orders: Receiver<Command>,
-    stopping: Arc<AtomicBool>,
     /// One allocation per topic name instead of one per record.
     topics: HashMap<String, Arc<str>>,
     last_complaint: Option<Instant>,
@@ -324,11 +372,14 @@ impl Reader {
     fn gulp(&mut self) -> bool {
         let client = self.client.clone();
         let mut records = Vec::new();
+        let mut bytes = 0;
         let mut patience = POLL;
-        while records.len() < GULP {
+        while records.len() < GULP && bytes < GULP_BYTES {
             match client.poll(patience) {
                 Some(Ok(message)) => {
-                    records.push(self.envelope(&message));
+                    let record = self.envelope(&message);
+                    bytes += record.size();
+                    records.push(record);
                     patience = Duration::ZERO;
                 }
                 Some(Err(error)) => {
@@ -354,18 +405,12 @@ impl Reader {
             }
         };
         // Copied, not borrowed: one retained message would pin its whole fetch buffer.
-        let headers = message.headers().map_or_else(Vec::new, |headers| {
-            headers
-                .iter()
-                .map(|h| Header { name: h.key.into(), value: h.value.map(Bytes::copy_from_slice) })
-                .collect()
-        });
         Envelope {
             at: Coordinates { topic, partition: message.partition(), offset: message.offset() },
             timestamp_ms: message.timestamp().to_millis(),
             key: message.key().map(Bytes::copy_from_slice),
             value: message.payload().map(Bytes::copy_from_slice),
-            headers: Headers(headers),
+            headers: headers::read(message),
         }
     }
 
@@ -376,7 +421,7 @@ impl Reader {
             Some(code) if is_authorisation(code) => {
                 Some(Inbound::Failed(Error::Unauthorised { what: "consume".into(), code }))
             }
-            Some(E::AutoOffsetReset | E::OffsetOutOfRange) => Some(Inbound::OutOfRange),
+            Some(E::AutoOffsetReset | E::OffsetOutOfRange) => Some(Inbound::Reread),
             Some(E::Fatal) => Some(Inbound::Failed(Error::Client { what: "consume".into(), source: error })),
             _ => {
                 // Brokers that are away say so several times a second.
@@ -400,25 +445,47 @@ impl Reader {
                     add(&mut list, &partition, offset);
                     read.push(partition);
                 }
-                Start::Halted { committed, log_start } => {
+                Start::Halted { committed, log } => {
                     let mut halted = TopicPartitionList::new();
                     halted.add_partition(&partition.topic, partition.partition);
                     let _ = self.client.pause(&halted);
-                    let _ = self.inbound.send(Inbound::Halted { partition, committed, log_start });
+                    let _ = self.inbound.send(Inbound::Halted { partition, committed, log });
                 }
             }
         }
-        if let Err(error) = self.client.seek_partitions(list, Duration::from_secs(10)) {
-            tracing::warn!(%error, "seek failed; trying again");
-            // The stage still refuses these partitions' records, so asking it again loses nothing.
-            let _ = self.inbound.send(Inbound::OutOfRange);
+        if read.is_empty() {
             return;
         }
-        let _ = self.inbound.send(Inbound::Rewound(read));
+        let event = match self.read_from(list) {
+            Ok(()) => Inbound::Rewound(read),
+            Err(source) => Inbound::Failed(Error::Client { what: "read again".into(), source }),
+        };
+        let _ = self.inbound.send(event);
+    }
+
+    /// Moves the consumer. A partition whose position fell out of its log is not fetched any more and cannot
+    /// be sought either; such a one is given back and taken again.
+    fn read_from(&self, list: TopicPartitionList) -> Result<(), KafkaError> {
+        let sought = self.client.seek_partitions(list.clone(), Duration::from_secs(10))?;
+        let mut again = TopicPartitionList::new();
+        for element in sought.elements().iter().filter(|element| element.error().is_err()) {
+            let wanted = list.find_partition(element.topic(), element.partition());
+            let offset = wanted.map_or(Offset::Beginning, |wanted| wanted.offset());
+            again.add_partition_offset(element.topic(), element.partition(), offset)?;
+        }
+        if again.count() > 0 {
+            self.client.incremental_unassign(&again)?;
+            self.client.incremental_assign(&again)?;
+            let context = self.client.context();
+            let paused = context.paused();
+            if *paused {
+                self.client.pause(&again)?;
+            }
+        }
+        Ok(())
     }
 
     fn leave(&mut self) {
-        self.stopping.store(true, Ordering::Release);
         self.client.unsubscribe();
         let deadline = Instant::now() + Duration::from_secs(10);
         let client = self.client.clone();

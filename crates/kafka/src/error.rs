@@ -48,6 +48,19 @@ pub enum Error {
         "fenced: another process uses the transactional id `{0}`; give every replica of a stage its own --ordinal"
     )]
     Fenced(String),
+    /// A broker refuses a record for good, so that its window could never be committed.
+    #[error(
+        "topic `{topic}` refuses what this stage writes: {code}; see its settings (cleanup.policy, message.timestamp.after.max.ms, max.message.bytes)"
+    )]
+    Refused {
+        /// The topic of one such record.
+        topic: String,
+        /// The broker's answer.
+        code: RDKafkaErrorCode,
+    },
+    /// A thread of this crate panicked.
+    #[error("the {0} thread panicked; its last words are in the log")]
+    Panicked(&'static str),
     /// Something this crate has no better word for.
     #[error("{what}: {source}")]
     Client {

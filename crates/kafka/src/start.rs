@@ -27,8 +27,15 @@ pub enum BelowStart {
 pub(crate) enum Start {
     /// Read from here.
     From(Offset),
-    /// Do not read: the records between were deleted before they were answered.
-    Halted { committed: i64, log_start: i64 },
+    /// Do not read: the committed offset lies outside the log, whose first offset and end these are. Below it,
+    /// records were deleted before they were answered; beyond it, the topic is another one than it was.
+    Halted { committed: i64, log: (i64, i64) },
+}
+
+impl Start {
+    pub(crate) fn is_beyond_end(&self) -> bool {
+        matches!(self, Self::Halted { committed, log } if *committed > log.1)
+    }
 }
 
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -53,8 +60,8 @@ pub(crate) fn resolve(
         }
         let start = match found.map(|e| e.offset()) {
             Some(Offset::Offset(offset)) => {
-                let (log_start, _) = consumer.fetch_watermarks(&tp.topic, tp.partition, PATIENCE)?;
-                decide(offset, log_start, below_start(&tp.topic))
+                let log = consumer.fetch_watermarks(&tp.topic, tp.partition, PATIENCE)?;
+                decide(offset, log, below_start(&tp.topic))
             }
             _ => Start::From(Offset::Beginning),
         };
@@ -63,15 +70,16 @@ pub(crate) fn resolve(
     Ok(starts)
 }
 
-fn decide(committed: i64, log_start: i64, policy: BelowStart) -> Start {
-    if committed >= log_start {
+fn decide(committed: i64, log: (i64, i64), below_start: BelowStart) -> Start {
+    let (first, end) = log;
+    if (first..=end).contains(&committed) {
         return Start::From(Offset::Offset(committed));
     }
-    tracing::error!(committed, log_start, ?policy, "records were deleted before they were answered");
-    match policy {
-        BelowStart::Stop => Start::Halted { committed, log_start },
-        BelowStart::Earliest => Start::From(Offset::Offset(log_start)),
+    if committed < first && below_start == BelowStart::Earliest {
+        tracing::error!(committed, first, "records were deleted before they were answered; going on");
+        return Start::From(Offset::Offset(first));
     }
+    Start::Halted { committed, log }
 }
 
 #[cfg(test)]
@@ -80,8 +88,16 @@ mod tests {
 
     #[test]
     fn an_offset_past_retention_stops_the_partition_unless_told_otherwise() {
-        assert_eq!(decide(5, 5, BelowStart::Stop), Start::From(Offset::Offset(5)));
-        assert_eq!(decide(4, 9, BelowStart::Stop), Start::Halted { committed: 4, log_start: 9 });
-        assert_eq!(decide(4, 9, BelowStart::Earliest), Start::From(Offset::Offset(9)));
+        assert_eq!(decide(5, (5, 9), BelowStart::Stop), Start::From(Offset::Offset(5)));
+        assert_eq!(decide(4, (9, 9), BelowStart::Stop), Start::Halted { committed: 4, log: (9, 9) });
+        assert_eq!(decide(4, (9, 9), BelowStart::Earliest), Start::From(Offset::Offset(9)));
+    }
+
+    #[test]
+    fn an_offset_beyond_the_end_stops_the_partition_whatever_was_told() {
+        assert_eq!(decide(9, (0, 9), BelowStart::Earliest), Start::From(Offset::Offset(9)));
+        let halted = decide(10, (0, 9), BelowStart::Earliest);
+        assert_eq!(halted, Start::Halted { committed: 10, log: (0, 9) });
+        assert!(halted.is_beyond_end());
     }
 }

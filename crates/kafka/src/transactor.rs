@@ -14,7 +14,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread::JoinHandle,
@@ -26,7 +26,7 @@ use rdkafka::{
     ClientContext, Offset, TopicPartitionList, bindings as ffi,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaError},
-    message::DeliveryResult,
+    message::{DeliveryResult, Message as _},
     producer::{Producer as _, ProducerContext, ThreadedProducer},
     types::RDKafkaErrorCode,
     util::Timeout,
@@ -58,6 +58,8 @@ pub struct TransactorOptions {
     pub stage: String,
     /// Stable per replica: the restarted process fences its own past with it.
     pub transactional_id: String,
+    /// The least `max.message.bytes` of the topics written: brokers hold it against a whole batch of records.
+    pub max_batch_bytes: usize,
 }
 
 /// Handle of the transaction thread.
@@ -87,7 +89,7 @@ impl Transactor {
             membership,
             producer,
             cancel: cancel.clone(),
-            was_fenced: false,
+            fenced_at: None,
         };
         let thread = std::thread::Builder::new()
             .name("kafka-transactions".into())
@@ -129,8 +131,21 @@ impl Drop for Transactor {
     }
 }
 
-/// Counts deliveries that failed; which ones does not matter, since the whole window is aborted.
-struct Deliveries(Arc<AtomicUsize>);
+/// What became of the deliveries of a window. One that failed aborts all of it.
+#[derive(Default)]
+struct Failures {
+    count: AtomicUsize,
+    /// Topic and code of a record that will be refused however often it is sent.
+    refused: Mutex<Option<(String, RDKafkaErrorCode)>>,
+}
+
+impl Failures {
+    fn refused(&self) -> MutexGuard<'_, Option<(String, RDKafkaErrorCode)>> {
+        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Deliveries(Arc<Failures>);
 
 impl ClientContext for Deliveries {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
@@ -146,15 +161,19 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        if result.is_err() {
-            self.0.fetch_add(1, Ordering::Relaxed);
+        let Err((error, message)) = result else { return };
+        self.0.count.fetch_add(1, Ordering::Relaxed);
+        if let Some(code) = error.rdkafka_error_code()
+            && is_refusal(code)
+        {
+            self.0.refused().get_or_insert_with(|| (message.topic().to_owned(), code));
         }
     }
 }
 
 struct Producer {
     client: ThreadedProducer<Deliveries>,
-    failed: Arc<AtomicUsize>,
+    failures: Arc<Failures>,
 }
 
 /// What stopped a transaction, by what to do next.
@@ -164,7 +183,11 @@ enum Stop {
 }
 
 const PATIENCE: Duration = Duration::from_secs(10);
+/// librdkafka's own default.
+const BATCH_BYTES: usize = 1_000_000;
 const FLUSH_SLICE_MS: i32 = 1000;
+/// Fenced again within this time means that another process runs under the same id.
+const FENCED_TWICE: Duration = Duration::from_secs(300);
 
 struct Worker {
     connection: Connection,
@@ -172,7 +195,7 @@ struct Worker {
     membership: Membership,
     producer: Producer,
     cancel: Arc<AtomicBool>,
-    was_fenced: bool,
+    fenced_at: Option<Instant>,
     seconds: metrics::Histogram,
 }
 
@@ -206,7 +229,11 @@ impl Worker {
                     records = window.records(),
                     "window aborted"
                 );
-                match self.abort() {
+                let aborted = self.abort();
+                if let Some((topic, code)) = self.producer.failures.refused().take() {
+                    return Outcome::Failed(Error::Refused { topic, code });
+                }
+                match aborted {
                     Ok(()) => return Outcome::Aborted(window),
                     Err(code) => code,
                 }
@@ -218,7 +245,8 @@ impl Worker {
 
     fn commit(&self, window: &Window<Outgoing>) -> Result<(), Stop> {
         let client = &self.producer.client;
-        self.producer.failed.store(0, Ordering::Relaxed);
+        self.producer.failures.count.store(0, Ordering::Relaxed);
+        *self.producer.failures.refused() = None;
         client.begin_transaction().map_err(|e| sort(e, "begin"))?;
         for output in window.outputs() {
             self.produce(output)?;
@@ -262,7 +290,7 @@ impl Worker {
                 return Err(Stop::Abort("partitions_lost"));
             }
         }
-        match self.producer.failed.load(Ordering::Relaxed) {
+        match self.producer.failures.count.load(Ordering::Relaxed) {
             0 => Ok(()),
             _ => Err(Stop::Abort("delivery")),
         }
@@ -314,11 +342,12 @@ impl Worker {
                 | RDKafkaErrorCode::InvalidProducerEpoch
         );
         if fenced {
-            // Two processes with one id would fence each other for ever: the second time, this one yields.
-            if self.was_fenced {
+            // Two processes with one id would fence each other for ever: the second time, this one yields. A
+            // transaction that timed out looks the same, but does not happen twice in a row.
+            if self.fenced_at.is_some_and(|at| at.elapsed() < FENCED_TWICE) {
                 return Outcome::Failed(Error::Fenced(self.options.transactional_id.clone()));
             }
-            self.was_fenced = true;
+            self.fenced_at = Some(Instant::now());
             pause(random_pause());
         }
         match build(&self.connection, &self.options) {
@@ -332,14 +361,16 @@ impl Worker {
 }
 
 fn build(connection: &Connection, options: &TransactorOptions) -> Result<Producer, Error> {
-    let failed = Arc::new(AtomicUsize::new(0));
-    let config = connection.producer_config(&options.stage, &options.transactional_id);
+    let failures = Arc::new(Failures::default());
+    let mut config = connection.producer_config(&options.stage, &options.transactional_id);
+    let batch_bytes = config.get("batch.size").and_then(|bytes| bytes.parse().ok()).unwrap_or(BATCH_BYTES);
+    config.set("batch.size", options.max_batch_bytes.min(batch_bytes).to_string());
     loop {
         let client: ThreadedProducer<Deliveries> =
-            config.create_with_context(Deliveries(failed.clone())).map_err(Error::Settings)?;
+            config.create_with_context(Deliveries(failures.clone())).map_err(Error::Settings)?;
         let error = loop {
             match client.init_transactions(PATIENCE) {
-                Ok(()) => return Ok(Producer { client, failed }),
+                Ok(()) => return Ok(Producer { client, failures }),
                 Err(error) if is_retriable(&error) => {
                     tracing::warn!(%error, id = options.transactional_id, "waiting for the transaction coordinator");
                 }
@@ -385,6 +416,12 @@ fn sort(error: KafkaError, what: &'static str) -> Stop {
             Stop::Fatal(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fatal))
         }
     }
+}
+
+/// Whether sending the same record again would end the same.
+fn is_refusal(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as E;
+    matches!(code, E::InvalidRecord | E::InvalidTimestamp | E::MessageSizeTooLarge | E::InvalidMessage)
 }
 
 fn is_retriable(error: &KafkaError) -> bool {

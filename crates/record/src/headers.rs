@@ -29,7 +29,8 @@ pub const DEAD_MODEL_DIGEST: &str = "twinlane-dead-model-digest";
 pub const DEAD_TIME: &str = "twinlane-dead-time";
 /// How often this event has died, this time included.
 pub const DEAD_COUNT: &str = "twinlane-dead-count";
-/// Names the part that was left out because the dead letter would not fit its topic (`value`).
+/// Names the last part that was left out because the dead letter would not fit its topic: `value`, then also the
+/// event's own `headers`, then also the `key`.
 pub const DEAD_TRUNCATED: &str = "twinlane-dead-truncated";
 
 /// Nobody tries an event again more often than this.

@@ -90,10 +90,18 @@ impl Answers {
             headers: letter.headers(&event.headers),
             timestamp_ms: event.timestamp_ms,
         };
-        if output.wire_size() > self.limit(&self.dead_letters) {
-            // Better a dead letter without its bytes, which still stand at its source, than none.
-            output.value = None;
-            output.headers.push(headers::DEAD_TRUNCATED, "value");
+        // Better a dead letter without its bytes, which still stand at its source, than none.
+        let limit = self.limit(&self.dead_letters);
+        for part in ["value", "headers", "key"] {
+            if output.wire_size() <= limit {
+                break;
+            }
+            match part {
+                "value" => output.value = None,
+                "headers" => output.headers = letter.headers(&Headers::default()),
+                _ => output.key = None,
+            }
+            output.headers.push(headers::DEAD_TRUNCATED, part);
         }
         Settled { ticket, verdict: Verdict::DeadLettered(rejection.reason), output: Some(output) }
     }

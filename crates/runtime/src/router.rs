@@ -74,8 +74,8 @@ impl Work for Router {
         let dead =
             |rejection: &Rejection| self.answers.dead_letter(ticket, &event, &event.at, rejection, None);
         let Some(source) = self.sources.by_topic(&event.at.topic) else {
-            tracing::error!(at = %event.at, "a record of a topic that no source names");
-            return;
+            let rejection = Rejection::new(Reason::NoRoute, "no source of this pipeline names its topic");
+            return verdicts.push(self.rest(ticket, || dead(&rejection)));
         };
         let settled = match (&event.value, source.tombstones) {
             (None, Tombstones::Skip) => self.rest(ticket, skipped),

@@ -262,6 +262,10 @@ impl Work for Scorer {
             task: task.name.to_string(),
             detail: error.to_string(),
         })?;
+        if results.len() != ran.tags.len() {
+            let detail = format!("{} answers for a batch of {}", results.len(), ran.tags.len());
+            return Err(Error::Model { task: task.name.to_string(), detail });
+        }
         for (pending, result) in ran.tags.into_iter().zip(results) {
             verdicts.push(match result {
                 Ok(outputs) => self.scored(task, pending, outputs),

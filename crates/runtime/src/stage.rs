@@ -27,6 +27,8 @@ pub struct StageOptions {
     pub consumer: ConsumerOptions,
     /// Stable per replica.
     pub transactional_id: String,
+    /// The least `max.message.bytes` of the topics it writes.
+    pub max_batch_bytes: usize,
     /// Least time between the beginnings of two transactions.
     pub window_floor: Duration,
     /// The most bytes that one transaction holds.
@@ -42,7 +44,7 @@ pub struct StageState {
     pub joined: AtomicBool,
     /// Partitions assigned now.
     pub partitions: AtomicUsize,
-    /// Partitions that are not read because records were deleted before they were answered.
+    /// Partitions that are not read because their committed offset lies outside their log.
     pub halted: AtomicUsize,
 }
 
@@ -88,6 +90,7 @@ impl<W: Work> Stage<W> {
             TransactorOptions {
                 stage: self.options.stage.clone(),
                 transactional_id: self.options.transactional_id.clone(),
+                max_batch_bytes: self.options.max_batch_bytes,
             },
             consumer.membership(),
         )?;
@@ -104,6 +107,7 @@ impl<W: Work> Stage<W> {
             verdicts: Vec::new(),
             again: None,
             not_before: None,
+            reread: false,
             revoking: None,
             halted: Vec::new(),
             closed: false,
@@ -137,6 +141,8 @@ struct Loop<'a, W: Work> {
     again: Option<Window<Outgoing>>,
     /// After an abort: not before this instant.
     not_before: Option<Instant>,
+    /// Everything is to be read again once no transaction is out.
+    reread: bool,
     revoking: Option<Revoking>,
     halted: Vec<TopicPartition>,
     closed: bool,
@@ -166,6 +172,7 @@ impl<W: Work> Loop<'_, W> {
                 self.work.finish(done, &mut self.verdicts)?;
             }
             self.settle();
+            self.reread_if_due();
             self.work.dispatch();
             self.close_window();
             self.press();
@@ -196,9 +203,6 @@ impl<W: Work> Loop<'_, W> {
                 }
                 self.state.joined.store(true, Ordering::Release);
                 self.count_partitions();
-                if self.budget.is_paused() {
-                    self.consumer.pause();
-                }
             }
             Inbound::Revoked { partitions, lost, done } => self.revoke(partitions, lost, done),
             Inbound::Rewound(partitions) => {
@@ -206,16 +210,21 @@ impl<W: Work> Loop<'_, W> {
                     self.ledger.rewound(partition);
                 }
             }
-            Inbound::Halted { partition, committed, log_start } => {
+            Inbound::Halted { partition, committed, log } => {
                 tracing::error!(
-                    stage = self.options.stage, %partition, committed, log_start,
-                    "records were deleted before they were answered; the partition is not read until its \
-                     committed offset is moved, or the source says `when_below_start: earliest`"
+                    stage = self.options.stage, %partition, committed, log_start = log.0, log_end = log.1,
+                    "the committed offset lies outside the log: records were deleted before they were answered, \
+                     or the topic was made anew. The partition is not read until its committed offset is moved; \
+                     for deleted records, the source can say `when_below_start: earliest`"
                 );
-                self.halted.push(partition);
+                self.ledger.revoke(&partition);
+                self.forget_stale();
+                if !self.halted.contains(&partition) {
+                    self.halted.push(partition);
+                }
                 self.count_partitions();
             }
-            Inbound::OutOfRange => self.rewind_all(),
+            Inbound::Reread => self.reread = true,
             Inbound::Failed(error) => return Err(error.into()),
             Inbound::Closed => self.closed = true,
         }
@@ -288,7 +297,17 @@ impl<W: Work> Loop<'_, W> {
         Ok(())
     }
 
-    /// Everything that is not committed is dropped and read again.
+    /// Waits for the transaction that is out: what it holds would be read again before its commit, and answered
+    /// twice.
+    fn reread_if_due(&mut self) {
+        if self.reread && !self.cadence.in_flight() {
+            self.reread = false;
+            self.again = None;
+            self.rewind_all();
+        }
+    }
+
+    /// Everything that is not committed is dropped and read again. No transaction may be out.
     fn rewind_all(&mut self) {
         let going: Vec<_> = self.revoking.iter().flat_map(|r| r.partitions.clone()).collect();
         let all: Vec<_> =
@@ -312,7 +331,9 @@ impl<W: Work> Loop<'_, W> {
             self.tally.lost.increment(1);
             // The new owner may have begun: nothing of these may be committed, whatever the broker thinks
             // of our generation.
-            self.transactor.cancel();
+            if self.cadence.in_flight() {
+                self.transactor.cancel();
+            }
             for partition in &partitions {
                 self.ledger.revoke(partition);
             }

@@ -119,13 +119,15 @@ impl LoadedPipeline {
         let stage = format!("router.{}", lane.as_str());
         let reads: Vec<_> = plan.sources.iter().filter(|s| s.direct.is_none()).map(reads).collect();
         let facts = self.facts(topics, lane, true, &reads)?;
+        let max_batch_bytes = least_limit(&facts);
         let answers = Answers::new(stage.as_str(), plan.dead_letters.name.clone(), facts)?;
         // What belongs to no lane is settled by the last lane's stage: a flood of broken events then never
         // stands before the orders.
         let owns_rest = plan.lanes.last().is_some_and(|l| l.name == lane);
         let work = Router::new(plan, lane, owns_rest, self.sources()?, answers);
         let group = plan.router_group(lane);
-        Ok((self.options(settings, lane, stage, group, reads), work))
+        let consumer = ConsumerOptions { client_id: stage.clone(), group, topics: reads };
+        Ok((self.options(settings, lane, stage, consumer, max_batch_bytes), work))
     }
 
     /// A lane's worker, its models loaded and warm.
@@ -155,6 +157,7 @@ impl LoadedPipeline {
         });
         topics_read.extend(direct.map(reads));
         let facts = self.facts(topics, lane, false, &topics_read)?;
+        let max_batch_bytes = least_limit(&facts);
         let answers = Answers::new(stage.as_str(), plan.dead_letters.name.clone(), facts)?;
         let threads = of_lane.model_threads.map_or_else(default_threads, usize::from);
         let mut sessions: Vec<Vec<Model>> = (0..threads).map(|_| Vec::new()).collect();
@@ -179,7 +182,8 @@ impl LoadedPipeline {
         }
         let work = Scorer::new(plan, lane, parts, self.sources()?, Sessions::start(sessions)?, answers)?;
         let group = plan.lane_group(lane);
-        Ok((self.options(settings, lane, stage, group, topics_read), work))
+        let consumer = ConsumerOptions { client_id: stage.clone(), group, topics: topics_read };
+        Ok((self.options(settings, lane, stage, consumer, max_batch_bytes), work))
     }
 
     fn options(
@@ -187,13 +191,14 @@ impl LoadedPipeline {
         settings: &Settings,
         lane: LaneName,
         stage: String,
-        group: String,
-        topics: Vec<(Arc<str>, BelowStart)>,
+        consumer: ConsumerOptions,
+        max_batch_bytes: usize,
     ) -> StageOptions {
         let of_lane = self.plan.lane(lane);
         StageOptions {
             transactional_id: settings.transactional_id(&self.plan.pipeline, &stage),
-            consumer: ConsumerOptions { client_id: stage.clone(), group, topics },
+            consumer,
+            max_batch_bytes,
             stage,
             window_floor: of_lane.map_or_else(Default::default, |l| l.window),
             window_bytes: WINDOW_BYTES,
@@ -238,6 +243,10 @@ pub fn models(
         models.push(Model::load_for(&runtime, source, threads)?);
     }
     Ok(models)
+}
+
+fn least_limit(facts: &HashMap<Arc<str>, TopicFacts>) -> usize {
+    facts.values().map(|facts| facts.max_message_bytes).min().unwrap_or(usize::MAX)
 }
 
 fn reads(source: &pipeline::Source) -> (Arc<str>, BelowStart) {
