@@ -6,6 +6,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
@@ -19,6 +20,8 @@ use crate::{Error, Result, wait};
 pub struct Process {
     name: String,
     child: Child,
+    /// It was sent SIGTERM. Twice would mean that it should not wait for anything.
+    asked: AtomicBool,
     _leash: Leash,
 }
 
@@ -47,7 +50,9 @@ impl Process {
             .spawn()
             .map_err(Error::io(format!("starting {name} ({})", command.get_program().to_string_lossy())))?;
         match Leash::on(child.id(), folder) {
-            Ok(leash) => Ok(Self { name: name.to_owned(), child, _leash: leash }),
+            Ok(leash) => {
+                Ok(Self { name: name.to_owned(), child, asked: AtomicBool::new(false), _leash: leash })
+            }
             Err(error) => {
                 let _ = child.kill();
                 let _ = child.wait();
@@ -74,12 +79,14 @@ impl Process {
         self.child.wait().map_err(Error::io(format!("waiting for {}", self.name)))
     }
 
-    /// Sends SIGTERM to its group.
+    /// Sends SIGTERM to its group, once however often it is called.
     pub fn ask_to_stop(&self) {
-        self.signal(Signal::SIGTERM);
+        if !self.asked.swap(true, Ordering::Relaxed) {
+            self.signal(Signal::SIGTERM);
+        }
     }
 
-    /// Sends SIGTERM, waits up to `limit`, then SIGKILL; gives the exit code, or none when a signal ended it.
+    /// Sends SIGTERM if it was not asked yet, waits up to `limit`, then SIGKILL; gives the exit code, or none when a signal ended it.
     pub fn stop(&mut self, limit: Duration) -> Option<i32> {
         if self.ended().is_none() {
             self.ask_to_stop();
