@@ -176,7 +176,7 @@ async fn keep(program: Program, label: child::Label, mut wish: watch::Receiver<W
         let since = Instant::now();
         let ended = tokio::select! {
             ended = child.ended() => ended,
-            () = wish_for(Wish::Stop, &mut wish) => return child.stop(wish).await,
+            () = wish_for(Wish::Stop, &mut wish) => return child.stop(wish).await.code(),
         };
         if !ended.may_heal() {
             say(&format!("{} ended: {ended}; that does not heal by itself, so all stop", program.name));

@@ -110,12 +110,26 @@ impl fmt::Display for Ended {
 impl Child {
     pub(crate) fn start(program: &Program, label: Label) -> io::Result<Self> {
         let mut command = Command::new(&program.path);
-        command.args(&program.flags).process_group(0).kill_on_drop(true);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.args(&program.flags);
         let coloured = io::stderr().is_terminal();
         if !coloured {
             command.env("NO_COLOR", "1");
         }
+        let name = program.name;
+        Self::spawn(name, command, move |line: &str| {
+            // Nobody reads any more: then there is nobody to tell, either.
+            let _ = writeln!(io::stderr().lock(), "{}", label.mark(name, line, coloured));
+        })
+    }
+
+    /// Starts a command of which every line is given to `pass`.
+    fn spawn(
+        name: &'static str,
+        mut command: Command,
+        pass: impl Fn(&str) + Clone + Send + 'static,
+    ) -> io::Result<Self> {
+        command.process_group(0).kill_on_drop(true);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut process = command.spawn()?;
         let id = process.id().unwrap_or_default();
         let leash = Command::new("sh")
@@ -126,13 +140,8 @@ impl Child {
             .stderr(Stdio::null())
             .kill_on_drop(true)
             .spawn()?;
-        let name = program.name;
-        let pass = move |line: &str| {
-            // Nobody reads any more: then there is nobody to tell, either.
-            let _ = writeln!(io::stderr().lock(), "{}", label.mark(name, line, coloured));
-        };
         let lines = vec![
-            tokio::spawn(lines(process.stdout.take(), pass)),
+            tokio::spawn(lines(process.stdout.take(), pass.clone())),
             tokio::spawn(lines(process.stderr.take(), pass)),
         ];
         Ok(Self { name, process, leash, lines })
@@ -153,8 +162,8 @@ impl Child {
         Ended(status)
     }
 
-    /// Asks it to stop, and insists when asked twice or when it takes too long. Gives the exit code.
-    pub(crate) async fn stop(mut self, mut wish: watch::Receiver<Wish>) -> u8 {
+    /// Asks it to stop, and insists when asked twice or when it takes too long.
+    pub(crate) async fn stop(mut self, mut wish: watch::Receiver<Wish>) -> Ended {
         if let Some(id) = self.process.id().and_then(|id| i32::try_from(id).ok()) {
             // It may have ended by itself meanwhile, which is as good.
             let _ = kill(Pid::from_raw(id), Signal::SIGTERM);
@@ -162,13 +171,12 @@ impl Child {
         let name = self.name;
         let insist = tokio::select! {
             ended = self.ended() => {
-                let code = ended.code();
-                if code == 0 {
+                if ended.code() == 0 {
                     say(&format!("{name} stopped"));
                 } else {
                     say(&format!("{name} ended: {ended}"));
                 }
-                return code;
+                return ended;
             }
             () = tokio::time::sleep(STOP_LIMIT) => "takes too long to stop",
             () = wish_for(Wish::StopNow, &mut wish) => "is not waited for",
@@ -177,8 +185,7 @@ impl Child {
             "{name} {insist}; killed. What it had not committed will be answered by the next owner"
         ));
         let _ = self.process.start_kill();
-        self.ended().await;
-        1
+        self.ended().await
     }
 }
 
@@ -201,6 +208,8 @@ pub(crate) fn say(line: &str) {
 #[cfg(test)]
 mod tests {
     use std::os::unix::process::ExitStatusExt as _;
+
+    use tokio::sync::mpsc;
 
     use super::*;
 
@@ -237,25 +246,46 @@ mod tests {
         assert_eq!(seen.into_inner(), ["one", "\u{fffd} two", "no end"]);
     }
 
-    fn shell(script: &str) -> Child {
-        let flags = vec!["-c".to_owned(), script.to_owned()];
-        Child::start(&Program { name: "shell", path: "/bin/sh".into(), flags }, Label::new(0, 5)).unwrap()
+    fn shell(script: &str) -> (Child, mpsc::UnboundedReceiver<String>) {
+        let (said, lines) = mpsc::unbounded_channel();
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        let child = Child::spawn("shell", command, move |line: &str| {
+            let _ = said.send(line.to_owned());
+        });
+        (child.unwrap(), lines)
+    }
+
+    /// A shell whose traps are set: signals before that would end it in any case.
+    async fn ready_shell(script: &str) -> Child {
+        let (child, mut lines) = shell(script);
+        assert_eq!(lines.recv().await.as_deref(), Some("ready"));
+        child
     }
 
     #[tokio::test]
-    async fn a_child_that_is_asked_to_stop_gets_sigterm() {
+    async fn a_child_that_is_asked_to_stop_gets_sigterm_and_ends_in_its_own_way() {
         let (_wishes, wish) = watch::channel(Wish::Stop);
-        assert_eq!(shell("exec sleep 60").stop(wish).await, 1, "ended by the signal, long before its minute");
+        let child = ready_shell("trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done").await;
+        assert_eq!(child.stop(wish).await.code(), 7);
     }
 
     #[tokio::test]
     async fn a_child_that_does_not_want_to_stop_is_killed_when_asked_twice() {
         let (_wishes, wish) = watch::channel(Wish::StopNow);
-        assert_eq!(shell("trap '' TERM; exec sleep 60").stop(wish).await, 1);
+        let child = ready_shell("trap '' TERM; echo ready; exec sleep 60").await;
+        assert_eq!(child.stop(wish).await.to_string(), "SIGKILL");
     }
 
     #[tokio::test]
     async fn the_end_of_a_child_is_its_exit_code() {
-        assert_eq!(shell("exit 4").ended().await.code(), 4);
+        assert_eq!(shell("exit 4").0.ended().await.code(), 4);
+    }
+
+    #[tokio::test]
+    async fn the_last_lines_of_a_child_come_before_its_end() {
+        let (mut child, mut lines) = shell("echo no such model >&2; exit 6");
+        child.ended().await;
+        assert_eq!(lines.try_recv().as_deref(), Ok("no such model"));
     }
 }
