@@ -1,6 +1,7 @@
 //! What is known while the demo runs: every event that was sent, and what has come back of it.
 //!
-//! This is the live picture. The verdict at the end is computed anew from the topics and owes nothing to it.
+//! This is the live picture. The verdict at the end takes from it what was sent and how long answers took; what became
+//! of each event it reads anew from the topics.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -138,7 +139,7 @@ impl Board {
         if std::mem::replace(&mut event.answered, true) {
             return;
         }
-        let sent = event.sent;
+        let sent = event.sent.clone();
         let took = answer.at.saturating_duration_since(sent.at);
         self.outstanding = self.outstanding.saturating_sub(1);
         self.last_answer = self.last_answer.max(answer.at);
@@ -228,6 +229,7 @@ mod tests {
 
     fn send(board: &mut Board, offset: i64, at: Instant) {
         let tag = Sent {
+            id: "order-1".into(),
             lane: Lane::Precision,
             expected: Expected::Answer,
             reason: None,

@@ -1,6 +1,7 @@
 //! The events of the demo: the reference orders and purchases in time order, and one in a hundred spoiled on purpose.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use twinlane_replay::{Damage, Known, Order, ReferenceEvent, Split, Task, damage, orders, reference_events};
@@ -14,6 +15,8 @@ const SPOILED: u64 = 100;
 /// An event to send, and what must come of it.
 #[derive(Debug, Clone)]
 pub(crate) struct Event {
+    /// `order_id` or `purchase_id`, which its answer carries.
+    pub(crate) id: Arc<str>,
     pub(crate) lane: Lane,
     pub(crate) expected: Expected,
     /// For a dead letter: the reason that it must name.
@@ -60,8 +63,8 @@ impl From<ReferenceEvent> for Event {
             Task::RepeatPurchase => Lane::Throughput,
         };
         let truth = event.label.filter(|_| event.split == Split::Test);
-        let (key, value) = (event.key.into_bytes(), Some(event.payload));
-        Self { lane, expected: Expected::Answer, reason: None, truth, key, value }
+        let (id, key, value) = (event.id.into(), event.key.into_bytes(), Some(event.payload));
+        Self { id, lane, expected: Expected::Answer, reason: None, truth, key, value }
     }
 }
 
@@ -71,6 +74,6 @@ fn spoiled(damage: Damage, order: &Known<Order>, number: usize) -> Event {
         damage::Expected::Skipped => (Expected::Skip, None),
     };
     let spoiled = damage.spoil(order, number);
-    let (key, value) = (spoiled.key.into_bytes(), spoiled.payload);
-    Event { lane: Lane::Precision, expected, reason, truth: None, key, value }
+    let (id, key, value) = (spoiled.id.into(), spoiled.key.into_bytes(), spoiled.payload);
+    Event { id, lane: Lane::Precision, expected, reason, truth: None, key, value }
 }

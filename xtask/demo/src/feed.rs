@@ -15,8 +15,10 @@ use crate::commerce::Lane;
 use crate::events::Event;
 
 /// What is remembered of an event that was sent.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Sent {
+    /// What its answer must carry.
+    pub(crate) id: Arc<str>,
     pub(crate) lane: Lane,
     pub(crate) expected: Expected,
     /// For a dead letter: the reason that it must name.
@@ -146,9 +148,10 @@ impl Runner {
             value: event.value.as_deref(),
             ..Default::default()
         };
-        let &Event { lane, expected, reason, truth, .. } = event;
+        let &Event { ref id, lane, expected, reason, truth, .. } = event;
+        let id = Arc::clone(id);
         self.producer
-            .send(&outgoing, Sent { lane, expected, reason, truth, replayed, at: Instant::now() })?;
+            .send(&outgoing, Sent { id, lane, expected, reason, truth, replayed, at: Instant::now() })?;
         self.sent.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }

@@ -99,6 +99,11 @@ impl Scored {
         said(true).or_else(|| said(false))
     }
 
+    /// Whether one of the carried fields is this id.
+    pub(crate) fn carries(&self, id: &str) -> bool {
+        self.carried.iter().any(|(_, value)| value == id)
+    }
+
     /// The answer in a line that a person reads.
     pub(crate) fn sentence(&self) -> String {
         let carried: Vec<_> = self.carried.iter().map(|(name, value)| format!("{name} {value}")).collect();
@@ -144,6 +149,7 @@ mod tests {
     fn a_scored_event_in_json_is_read() {
         let scored = reader().read(event().to_string().as_bytes()).unwrap();
         assert_eq!(scored.says_yes(), Some(true));
+        assert_eq!((scored.carries("A-1"), scored.carries("A-2")), (true, false));
         assert_eq!(scored.sentence(), "order_id A-1 → risk: fraudulent (75 %)   [full model on cpu]");
     }
 

@@ -53,6 +53,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
         None => "starting Kafka",
     };
     let broker = screen.during(kafka, || Broker::start(&BrokerOptions::default()))?;
+    go_on(&interrupted)?;
     let folder = tempfile::tempdir().context("creating a folder")?;
     let pipeline = match broker.is_own() {
         true => Pipeline::reference(),
@@ -65,6 +66,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
     let services = screen.during("starting router, precision-worker and throughput-worker", || {
         Services::start(&arguments.binaries, &pipeline, bootstrap, LOGS.into())
     })?;
+    go_on(&interrupted)?;
     let watch = Watch::start(bootstrap, &pipeline)?;
     let feed = Feed::start(bootstrap, &pipeline.source, events)?;
     let board = Board::new(Instant::now());
@@ -82,10 +84,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
         finished: false,
     };
     let measured = show.play(arguments.events)?;
-    let Show { board, watch, services, .. } = show;
+    let Show { board, watch, services, interrupted, .. } = show;
 
     watch.stop()?;
     let unclean = services.stop();
+    go_on(&interrupted)?;
     let report = Report::compute(bootstrap, &pipeline, &reader, &board, &measured)?;
     report.print();
     if let Some(file) = &arguments.json {
@@ -99,8 +102,23 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
          cargo run -p twinlane-cli -- check pipelines/commerce\n  README.md                            your own topic \
          and model in ten minutes"
     );
+    if !broker.is_own() {
+        let topics = pipeline.answers().join(", ");
+        println!(
+            "\nThese topics stay on your cluster, and those of the pipeline's lanes: {}, {topics}",
+            pipeline.source
+        );
+    }
     broker.stop();
     Ok(report.is_clean() && unclean.is_empty())
+}
+
+/// Fails once Ctrl-C was pressed. What runs is stopped by its owners on the way out.
+fn go_on(interrupted: &AtomicBool) -> Result<()> {
+    if interrupted.load(Ordering::SeqCst) {
+        bail!("interrupted; everything is stopped");
+    }
+    Ok(())
 }
 
 struct Show<'a> {
@@ -119,6 +137,7 @@ impl Show<'_> {
     /// Warms up, measures, replays with a crash half-way, and waits for the last answer.
     fn play(&mut self, events: u64) -> Result<Measured> {
         let (warm_up, burst) = ((events / 100).clamp(50, 500), (events / 20).clamp(100, 4000));
+        let began = Instant::now();
         self.burst(warm_up)?;
         let took = self.burst(burst)?;
         let capacity = burst as f64 / took.as_secs_f64();
@@ -129,11 +148,11 @@ impl Show<'_> {
             rest as f64 / rate / 60.0
         ));
 
-        let start = Instant::now();
-        self.screen.begin(rest);
+        let replayed = Instant::now();
+        self.screen.begin(events);
         for lane in LANES {
             // From here on the lines speak of the replay alone.
-            let _ = self.board.line(lane, start);
+            let _ = self.board.line(lane, replayed);
         }
         self.feed.send(rest, Some(rate));
         let half = warm_up + burst + rest / 2;
@@ -151,7 +170,7 @@ impl Show<'_> {
         // What is not answered by then is lost, and the verdict will say so.
         self.until(true, |show| show.board.outstanding == 0)?;
         self.screen.end();
-        Ok(Measured { capacity, rate, start })
+        Ok(Measured { capacity, rate, began, replayed })
     }
 
     fn sent_up_to(&mut self, events: u64) -> Result<()> {
@@ -182,8 +201,8 @@ impl Show<'_> {
         loop {
             if self.interrupted.load(Ordering::SeqCst) {
                 self.screen.end();
-                bail!("interrupted; everything is stopped");
             }
+            go_on(&self.interrupted)?;
             self.board.confirmed(self.feed.take_delivered());
             for answer in self.watch.take() {
                 self.board.answered(answer);
@@ -195,6 +214,9 @@ impl Show<'_> {
             if self.feed.has_ended() && !self.finished {
                 self.feed.finish()?;
                 bail!("the producer ended before its time");
+            }
+            if self.watch.has_ended() {
+                bail!("the reader of answers ended before its time");
             }
             let now = Instant::now();
             if live && self.screen.is_due(now) {
@@ -212,10 +234,12 @@ impl Show<'_> {
     /// An order, a purchase or a dead letter as a person would read it; fewer as time goes on.
     fn show_samples(&mut self) {
         self.shown += 1;
-        if self.shown > 12 && !self.shown.is_multiple_of(4) {
-            return;
-        }
-        let topic = [0, 1, 0, 2][(self.shown % 4) as usize];
+        let turn = match self.shown {
+            shown @ ..=12 => shown,
+            shown if shown.is_multiple_of(4) => shown / 4,
+            _ => return,
+        };
+        let topic = [0, 1, 0, 2][(turn % 4) as usize];
         let Some(sample) = self.watch.sample(topic) else { return };
         if let Some(text) = self.sentence(&sample) {
             self.screen.say(&text);

@@ -62,7 +62,12 @@ impl Watch {
         self.answers.try_iter()
     }
 
-    /// The latest answer of an output topic (by lane), or dead letter (2), that was not shown yet.
+    /// Whether the reading has ended by itself.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// An answer of an output topic (by lane), or dead letter (2): the first since the last call.
     pub(crate) fn sample(&self, topic: usize) -> Option<Sample> {
         self.samples.lock().expect("no holder of this lock panics")[topic].take()
     }
