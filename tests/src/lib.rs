@@ -2,7 +2,9 @@
 //! the three services as processes of their own. `cargo xtask test` builds their binaries first.
 
 use std::{
+    collections::HashMap,
     path::{Path, PathBuf},
+    sync::Mutex,
     time::Duration,
 };
 
@@ -25,6 +27,8 @@ pub struct Shop {
     name: String,
     folder: TempDir,
     bootstrap: String,
+    /// What was produced, by the coordinates that the broker gave it.
+    produced: Mutex<HashMap<String, Event>>,
 }
 
 impl Shop {
@@ -44,7 +48,7 @@ impl Shop {
             client::create_topic(&bootstrap, &format!("{name}.{source}"), PARTITIONS, &settings)
                 .expect("created");
         }
-        Self { name, folder, bootstrap }
+        Self { name, folder, bootstrap, produced: Mutex::default() }
     }
 
     /// A topic of the shop.
@@ -88,7 +92,7 @@ impl Shop {
     /// Produces events and puts what must become of each on the account.
     pub fn produce(&self, events: &[Event], account: &mut Checker) {
         let producer = Producer::new(&self.bootstrap).expect("a producer");
-        for event in events {
+        for (number, event) in events.iter().enumerate() {
             let topic = self.topic(event.source);
             let outgoing = Outgoing {
                 topic: &topic,
@@ -98,11 +102,15 @@ impl Shop {
                 headers: &[("tenant", b"a")],
                 time_ms: None,
             };
-            producer.send(&outgoing, (event.source, event.expected)).expect("accepted");
+            producer.send(&outgoing, number).expect("accepted");
         }
+        let mut produced = self.produced.lock().expect("no holder of this lock panics");
         for delivered in producer.flush().expect("delivered") {
-            let (source, expected) = delivered.tag;
-            account.produced(&self.topic(source), delivered.partition, delivered.offset, expected);
+            let event = &events[delivered.tag];
+            let topic = self.topic(event.source);
+            account.produced(&topic, delivered.partition, delivered.offset, event.expected);
+            let at = format!("{topic}/{}/{}", delivered.partition, delivered.offset);
+            produced.insert(at, event.clone());
         }
     }
 
@@ -114,6 +122,9 @@ impl Shop {
     }
 
     /// Reads all answers with `read_committed` until every event has one, and gives the account's verdict.
+    ///
+    /// # Panics
+    /// When a record is not what its event must come to: another event's answer, another reason, other bytes.
     pub fn verdict(&self, account: &mut Checker) -> Verdict {
         let outputs: Vec<String> =
             ["scores.orders", "scores.clicks", "scores.reviews"].map(|t| self.topic(t)).into();
@@ -121,7 +132,8 @@ impl Shop {
         let mut every: Vec<&str> = outputs.iter().map(String::as_str).collect();
         let follower = client::Follower::from_beginning(&self.bootstrap, &[&every[..], &[&dead]].concat())
             .expect("follows");
-        let mut progress = Progress { account, outputs: &outputs };
+        let produced = self.produced.lock().expect("no holder of this lock panics");
+        let mut progress = Progress { account, outputs: &outputs, produced: &produced };
         let deadline = std::time::Instant::now() + ANSWERED;
         while !progress.account.is_complete() && std::time::Instant::now() < deadline {
             follower.next(Duration::from_secs(1), |record| progress.see(record)).expect("reads");
@@ -138,14 +150,33 @@ impl Shop {
 struct Progress<'a> {
     account: &'a mut Checker,
     outputs: &'a [String],
+    produced: &'a HashMap<String, Event>,
 }
 
 impl Progress<'_> {
     fn see(&mut self, record: &client::Record<'_>) {
         use twinlane_testkit::checker::{Found, Seen};
         let is_answer = self.outputs.iter().any(|topic| topic == record.topic());
-        let stage =
-            record.header("twinlane-dead-stage").and_then(|s| std::str::from_utf8(s).ok()).unwrap_or("");
+        let stage = text(record, "twinlane-dead-stage");
+        let source = text(record, "twinlane-source");
+        // The checker counts records without a known source.
+        if let Some(event) = self.produced.get(source) {
+            assert_eq!(record.key(), event.key.as_deref().map(str::as_bytes), "the key of {source}");
+            assert_eq!(text(record, "tenant"), "a", "the event's own header at {source}");
+            if is_answer {
+                let value = record.value().expect("an answer has a value");
+                let answer: serde_json::Value = serde_json::from_slice(value).expect("an answer is JSON");
+                assert_eq!(answer["event_id"], source);
+                assert_eq!(answer["carried"]["id"], event.id, "{source} got another event's answer");
+            } else {
+                assert_eq!(Some(text(record, "twinlane-dead-reason")), event.reason, "{source}");
+                assert!(
+                    record.value() == event.value.as_deref(),
+                    "the dead letter of {source} has other bytes"
+                );
+                assert_ne!(text(record, "twinlane-dead-detail"), "", "{source}");
+            }
+        }
         self.account.seen(&Seen {
             topic: record.topic(),
             partition: record.partition(),
@@ -156,9 +187,15 @@ impl Progress<'_> {
     }
 }
 
+fn text<'r>(record: &'r client::Record<'_>, header: &str) -> &'r str {
+    record.header(header).and_then(|value| std::str::from_utf8(value).ok()).unwrap_or("")
+}
+
 /// An event of the shop and what must become of it.
 #[derive(Clone, Debug)]
 pub struct Event {
+    /// The `id` in its value, where it has one; its answer carries it.
+    pub id: u32,
     /// `events` or `reviews`.
     pub source: &'static str,
     /// Partition that it goes to.
@@ -169,10 +206,12 @@ pub struct Event {
     pub value: Option<Vec<u8>>,
     /// What must become of it.
     pub expected: Expected,
+    /// For a dead letter: the reason that it must name.
+    pub reason: Option<&'static str>,
 }
 
 /// The binary of a service, beside this test's own.
-fn binary(name: &str) -> PathBuf {
+pub fn binary(name: &str) -> PathBuf {
     let test = std::env::current_exe().expect("a test knows where it lies");
     let folder = test.parent().and_then(Path::parent).expect("tests lie in <target>/<profile>/deps");
     let binary = folder.join(name);

@@ -12,34 +12,45 @@ use twinlane_testkit::{
 };
 use twinlane_tests::{Event, PARTITIONS, Shop};
 
-fn json_event(number: u32, source: &'static str, value: serde_json::Value, expected: Expected) -> Event {
-    raw(number, source, Some(value.to_string().into_bytes()), expected)
+fn json_event(number: u32, source: &'static str, value: serde_json::Value, outcome: Outcome) -> Event {
+    raw(number, source, Some(value.to_string().into_bytes()), outcome)
 }
 
-fn raw(number: u32, source: &'static str, value: Option<Vec<u8>>, expected: Expected) -> Event {
+fn raw(number: u32, source: &'static str, value: Option<Vec<u8>>, outcome: Outcome) -> Event {
     let key = (!number.is_multiple_of(7)).then(|| format!("customer-{}", number % 50));
-    Event { source, partition: (number as i32) % PARTITIONS, key, value, expected }
+    let (expected, reason) = match outcome {
+        Answer => (Expected::Answer, None),
+        Skip => (Expected::Skip, None),
+        Dead(reason) => (Expected::DeadLetter, Some(reason)),
+    };
+    Event { id: number, source, partition: (number as i32) % PARTITIONS, key, value, expected, reason }
 }
+
+enum Outcome {
+    Answer,
+    Skip,
+    Dead(&'static str),
+}
+use Outcome::{Answer, Dead, Skip};
 
 fn order(number: u32) -> Event {
     let steps = number % 12;
     let recent: Vec<_> = (0..steps).map(|s| json!({ "amount": f64::from(s) / 3.0, "age_s": s })).collect();
-    json_event(number, "events", json!({ "kind": "order", "id": number, "recent": recent }), Expected::Answer)
+    json_event(number, "events", json!({ "kind": "order", "id": number, "recent": recent }), Answer)
 }
 
 fn click(number: u32) -> Event {
     let value = json!({ "kind": "click", "id": number, "a": number % 5, "b": 1.5, "c": -2 });
-    json_event(number, "events", value, Expected::Answer)
+    json_event(number, "events", value, Answer)
 }
 
 fn review(number: u32) -> Event {
     let value = json!({ "id": number, "stars": number % 6, "helpful": number % 2 == 0, "at": "2026-01-31T12:00:00+01:00" });
-    json_event(number, "reviews", value, Expected::Answer)
+    json_event(number, "reviews", value, Answer)
 }
 
 /// Good events with a bad one of every kind among them.
 fn mixed(count: u32) -> Vec<Event> {
-    use Expected::{DeadLetter, Skip};
     let mut events = Vec::new();
     for n in 0..count {
         events.push(match n % 3 {
@@ -51,27 +62,37 @@ fn mixed(count: u32) -> Vec<Event> {
             continue;
         }
         events.push(match n / 20 % 12 {
-            0 => raw(n, "events", Some(b"{ not json".to_vec()), DeadLetter),
-            1 => raw(n, "events", Some(Vec::new()), DeadLetter),
+            0 => raw(n, "events", Some(b"{ not json".to_vec()), Dead("malformed_payload")),
+            1 => raw(n, "events", Some(Vec::new()), Dead("empty_payload")),
             2 => raw(n, "events", None, Skip),
-            3 => raw(n, "reviews", None, DeadLetter),
+            3 => raw(n, "reviews", None, Dead("tombstone")),
             4 => json_event(n, "events", json!({ "kind": "test" }), Skip),
-            5 => json_event(n, "events", json!({ "kind": "unheard of" }), DeadLetter),
-            6 => json_event(n, "events", json!({ "no_kind": true }), DeadLetter),
-            7 => json_event(n, "events", json!({ "kind": "click", "a": "text", "b": 1, "c": 2 }), DeadLetter),
-            8 => json_event(n, "events", json!({ "kind": "click", "a": 1, "b": 1 }), DeadLetter),
-            9 => json_event(n, "reviews", json!({ "stars": "many", "helpful": true, "at": "x" }), DeadLetter),
+            5 => json_event(n, "events", json!({ "kind": "unheard of" }), Dead("no_route")),
+            6 => json_event(n, "events", json!({ "no_kind": true }), Dead("rule_failed")),
+            7 => json_event(
+                n,
+                "events",
+                json!({ "kind": "click", "a": "text", "b": 1, "c": 2 }),
+                Dead("wrong_type"),
+            ),
+            8 => json_event(n, "events", json!({ "kind": "click", "a": 1, "b": 1 }), Dead("missing_field")),
+            9 => json_event(
+                n,
+                "reviews",
+                json!({ "stars": "many", "helpful": true, "at": "x" }),
+                Dead("wrong_type"),
+            ),
             10 => json_event(
                 n,
                 "events",
                 json!({ "kind": "unheard of", "blob": "x".repeat(900_000) }),
-                DeadLetter,
+                Dead("no_route"),
             ),
             _ => json_event(
                 n,
                 "reviews",
                 json!({ "stars": 1, "helpful": true, "at": "yesterday" }),
-                DeadLetter,
+                Dead("invalid_timestamp"),
             ),
         });
     }
