@@ -22,6 +22,8 @@ pub const SHARED_BROKER: &str = "TESTKIT_BROKERS";
 
 const CLUSTER_ID: &str = "dHdpbmxhbmUtdGVzdGtpdA";
 const START_LIMIT: Duration = Duration::from_secs(90);
+/// What Java says when it cannot bind a port.
+const PORT_TAKEN: &str = "Address already in use";
 
 /// How a cluster is started.
 #[derive(Debug, Clone)]
@@ -80,9 +82,7 @@ impl Broker {
         let jars = jars::fetch(|| {})?;
         // A port that was free may be taken before Java binds it. That is rare, so a second try is enough.
         match Self::start_once(options, &jars) {
-            Err(Error::Ended { tail, .. }) if tail.contains("Address already in use") => {
-                Self::start_once(options, &jars)
-            }
+            Err(Error::Ended { tail, .. }) if tail.contains(PORT_TAKEN) => Self::start_once(options, &jars),
             result => result,
         }
     }
@@ -111,6 +111,19 @@ impl Broker {
     /// Whether this cluster was started here, so that it is small, empty, and may be broken by a test.
     pub fn is_own(&self) -> bool {
         !self.nodes.is_empty()
+    }
+
+    /// Fails when a broker of ours has ended without being asked.
+    ///
+    /// # Errors
+    /// With how it ended and the end of its log.
+    pub fn check_running(&mut self) -> Result<()> {
+        for node in &mut self.nodes {
+            if let Some(status) = node.process.as_mut().and_then(Process::ended) {
+                return Err(node.ended_with(status));
+            }
+        }
+        Ok(())
     }
 
     /// Kills a broker of ours with SIGKILL.
@@ -248,12 +261,7 @@ impl Node {
         });
         match answer {
             Some(Ok(())) => Ok(()),
-            Some(Err(status)) => Err(Error::Ended {
-                name: format!("Kafka broker {}", self.id),
-                status,
-                tail: format!("{}\n{}", tail(&log, 20), tail(&self.folder().join("output.log"), 10)),
-                log,
-            }),
+            Some(Err(status)) => Err(self.ended_with(status)),
             None => Err(Error::Timeout {
                 what: format!("an answer from Kafka at {address}"),
                 within: START_LIMIT,
@@ -261,6 +269,27 @@ impl Node {
             }),
         }
     }
+
+    fn ended_with(&self, status: String) -> Error {
+        let log = self.folder().join("kafka.log");
+        let text = std::fs::read(&log).unwrap_or_default();
+        Error::Ended {
+            name: format!("Kafka broker {}", self.id),
+            status,
+            tail: format!(
+                "{}{}\n{}",
+                taken_port(&String::from_utf8_lossy(&text)),
+                tail(&log, 20),
+                tail(&self.folder().join("output.log"), 10)
+            ),
+            log,
+        }
+    }
+}
+
+/// The line that says that a port was taken, which the shutdown after it has moved far from the log's end.
+fn taken_port(log: &str) -> String {
+    log.lines().find(|line| line.contains(PORT_TAKEN)).map(|line| format!("{line}\n…\n")).unwrap_or_default()
 }
 
 /// The Java to run: `JAVA_HOME`'s, or the one on the `PATH`.
@@ -357,14 +386,23 @@ mod tests {
 
     #[test]
     fn a_broker_starts_answers_and_leaves_nothing_behind() {
-        let broker = Broker::start_own(&BrokerOptions::default()).unwrap();
+        let mut broker = Broker::start_own(&BrokerOptions::default()).unwrap();
         let node = &broker.nodes[0];
         let (address, folder) = (node.address, node.folder().to_owned());
         assert_eq!(probe::brokers(address).unwrap(), 1);
+        broker.check_running().unwrap();
 
         broker.stop();
 
         assert!(probe::brokers(address).is_err(), "something still listens at {address}");
         assert!(!folder.exists(), "{} is still there", folder.display());
+    }
+
+    #[test]
+    fn a_taken_port_is_found_wherever_the_log_tells_of_it() {
+        let shutdown = "[SocketServer] Stopped\n".repeat(100);
+        let line = "[now] ERROR Socket server failed to bind to 127.0.0.1:9: Address already in use. (kafka)";
+        assert_eq!(taken_port(&format!("[now] INFO\n{line}\n{shutdown}")), format!("{line}\n…\n"));
+        assert_eq!(taken_port(&shutdown), "");
     }
 }
