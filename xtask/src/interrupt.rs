@@ -32,13 +32,6 @@ impl Interrupt {
         self.0.load(Ordering::SeqCst)
     }
 
-    /// Waits for it.
-    pub(crate) fn wait(&self) {
-        while !self.asked() {
-            wait::pause_for(LOOK);
-        }
-    }
-
     /// Waits for an answer or the end; none when the end was asked for first.
     pub(crate) fn or<T>(&self, mut ask: impl FnMut() -> Option<T>) -> Option<T> {
         while !self.asked() {

@@ -7,16 +7,20 @@ mod downloads;
 mod interrupt;
 mod preflight;
 mod progress;
+mod scratch;
+mod selection;
 mod setup;
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Result;
+use anyhow::{Context, Result, bail, ensure};
 use clap::{Args, Parser, Subcommand};
-use twinlane_testkit::broker::{self, Broker, BrokerOptions};
+use twinlane_testkit::broker::{Broker, BrokerOptions, EXISTING_CLUSTER};
+use twinlane_testkit::{cache, jars};
 
 use crate::interrupt::Interrupt;
-use crate::preflight::Needs;
+use crate::preflight::{Kafka, Needs};
 
 /// Developer tasks of Twinlane. Everything that is downloaded lies in ~/.cache/twinlane (or XTASK_CACHE); where
 /// KAFKA_BROKERS names a cluster, that one is used instead of starting one.
@@ -30,8 +34,15 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Task {
     /// See Twinlane at work: a real Kafka, three services, 100,000 events, a crash half-way, and a verdict.
+    ///
+    /// Orders and purchases go into one Kafka topic. The router splits them into two lanes; the precision worker scores
+    /// the orders with the full model, the throughput worker the purchases with a smaller one; broken events come out as
+    /// dead letters. Half-way the precision worker is killed. In the end every event must have been answered exactly
+    /// once: otherwise the exit code is not 0.
     Demo(Demo),
     /// Run all tests, against a real Kafka and real models.
+    ///
+    /// Some tests start a Kafka of their own, even where KAFKA_BROKERS names one for all others.
     Test(Test),
     /// Start a Kafka for development; Ctrl-C ends it and removes its data.
     Kafka,
@@ -39,11 +50,15 @@ enum Task {
     Setup,
 }
 
+/// What the demo itself takes. It stands here, so that `--help` and a mistake are answered before anything is built.
 #[derive(Debug, Args)]
 struct Demo {
-    /// Arguments of the demo itself; `cargo xtask demo --help` lists them.
-    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-    arguments: Vec<String>,
+    /// How many events are replayed; 100,000 take some minutes, 2,000 less than one.
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u64).range(500..))]
+    events: u64,
+    /// Write the verdict to this file, as JSON.
+    #[arg(long, value_name = "FILE", value_parser = writable)]
+    json: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
@@ -54,54 +69,126 @@ struct Test {
 }
 
 fn main() -> ExitCode {
-    match Cli::parse().task.run() {
+    let task = Cli::parse().task;
+    let interrupt = match Interrupt::install() {
+        Ok(interrupt) => interrupt,
+        Err(error) => return failed(&error),
+    };
+    match task.run(&interrupt) {
         Ok(code) => code,
-        Err(error) => {
-            progress::problem(&format!("{error:#}"));
-            ExitCode::FAILURE
+        // Whatever failed, failed because it was stopped, too.
+        Err(_) if interrupt.asked() => {
+            progress::problem("stopped; nothing was left running");
+            ExitCode::from(130)
         }
+        Err(error) => failed(&error),
     }
+}
+
+fn failed(error: &anyhow::Error) -> ExitCode {
+    progress::problem(&format!("{error:#}"));
+    ExitCode::FAILURE
 }
 
 impl Task {
-    fn run(self) -> Result<ExitCode> {
+    fn run(self, interrupt: &Interrupt) -> Result<ExitCode> {
         match self {
             Self::Setup => {
                 preflight::check(Needs::everything())?;
-                let runtime = setup::all()?;
+                let runtime = setup::all(Kafka::UnlessNamed, interrupt)?;
                 progress::say(&format!("ready; ONNX Runtime is {}", runtime.display()));
                 Ok(ExitCode::SUCCESS)
             }
-            Self::Kafka => {
-                let interrupt = Interrupt::install()?;
-                preflight::check(Needs { compiler: false, ..Needs::everything() })?;
-                setup::kafka()?;
-                let kafka = start_kafka()?;
-                progress::say(&format!("Kafka listens at {}; Ctrl-C stops it", kafka.bootstrap()));
-                interrupt.wait();
-                Ok(ExitCode::SUCCESS)
-            }
+            Self::Kafka => kafka(interrupt),
             Self::Test(Test { arguments }) => {
-                let interrupt = Interrupt::install()?;
-                preflight::check(Needs::everything())?;
-                let runtime = setup::all()?;
-                build::test(&arguments, &runtime, &interrupt)
+                preflight::check(Needs { kafka: Kafka::Always, ..Needs::everything() })?;
+                let runtime = setup::all(Kafka::Always, interrupt)?;
+                build::test(&arguments, &runtime, interrupt)
             }
-            Self::Demo(Demo { arguments }) => {
-                if arguments.iter().any(|argument| argument == "--help" || argument == "-h") {
-                    return build::demo_help();
-                }
+            Self::Demo(demo) => {
                 preflight::check(Needs::everything())?;
-                build::demo(&arguments)
+                let runtime = setup::all(Kafka::UnlessNamed, interrupt)?;
+                build::demo(&demo, &runtime, interrupt)
             }
         }
     }
 }
 
+fn kafka(interrupt: &Interrupt) -> Result<ExitCode> {
+    if let Some(named) = cache::setting(EXISTING_CLUSTER) {
+        progress::say(&format!(
+            "{EXISTING_CLUSTER} names a Kafka already ({named}), so none is started; unset it to start one"
+        ));
+        return Ok(ExitCode::SUCCESS);
+    }
+    preflight::check(Needs { compiler: false, downloads: false, ..Needs::everything() })?;
+    setup::kafka()?;
+    let mut kafka = start_kafka()?;
+    progress::say(&format!("Kafka listens at {}; Ctrl-C stops it and removes its data", kafka.bootstrap()));
+    if let Some(ended) = interrupt.or(|| kafka.check_running().err()) {
+        bail!(ended);
+    }
+    kafka.stop();
+    progress::say("Kafka is stopped, its data removed");
+    Ok(ExitCode::SUCCESS)
+}
+
 fn start_kafka() -> Result<Broker> {
-    let what = match twinlane_testkit::cache::setting(broker::EXISTING_CLUSTER) {
-        Some(_) => "using the Kafka that KAFKA_BROKERS names".to_owned(),
-        None => format!("starting Apache Kafka {} (about 4 s)", twinlane_testkit::jars::KAFKA_VERSION),
-    };
-    progress::during(&what, || Ok(Broker::start(&BrokerOptions::default())?))
+    let start = || Ok(Broker::start(&BrokerOptions::default())?);
+    if let Some(named) = cache::setting(EXISTING_CLUSTER) {
+        progress::say(&format!("using the Kafka that {EXISTING_CLUSTER} names ({named})"));
+        return start();
+    }
+    progress::during(&format!("starting Apache Kafka {} (about 4 s)", jars::KAFKA_VERSION), start)
+}
+
+/// A file that is written when minutes have passed: its path means the folder in which it was typed, and a folder that is
+/// not there is worth saying now.
+fn writable(typed: &str) -> Result<PathBuf> {
+    let path = std::path::absolute(typed).context("no path")?;
+    ensure!(!path.is_dir(), "it is a folder");
+    let folder = path.parent().unwrap_or(Path::new("/"));
+    ensure!(folder.is_dir(), "there is no folder {}", folder.display());
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parsed(arguments: &[&str]) -> Result<Task, clap::Error> {
+        Cli::try_parse_from([&["cargo xtask"], arguments].concat()).map(|cli| cli.task)
+    }
+
+    #[test]
+    fn a_file_for_the_verdict_means_the_folder_in_which_it_was_typed() {
+        let Ok(Task::Demo(demo)) = parsed(&["demo", "--events", "2000", "--json", "verdict.json"]) else {
+            panic!("not a demo")
+        };
+        assert_eq!(demo.events, 2000);
+        assert_eq!(demo.json, Some(std::env::current_dir().unwrap().join("verdict.json")));
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_written_is_refused_before_anything_is_built() {
+        let error = parsed(&["demo", "--json", "no/such/folder/verdict.json"]).unwrap_err().to_string();
+        assert!(error.contains("there is no folder"), "{error}");
+        assert!(parsed(&["demo", "--json", "/tmp"]).unwrap_err().to_string().contains("it is a folder"));
+    }
+
+    #[test]
+    fn the_demos_help_and_mistakes_are_answered_here() {
+        let help = parsed(&["demo", "--help"]).unwrap_err().to_string();
+        assert!(help.contains("--events <N>") && help.contains("--json <FILE>"), "{help}");
+        assert!(parsed(&["demo", "--events", "10"]).is_err());
+        assert!(parsed(&["demo", "--event", "1000"]).is_err());
+    }
+
+    #[test]
+    fn tests_take_cargos_arguments() {
+        let Ok(Task::Test(test)) = parsed(&["test", "-p", "xtask", "--", "--nocapture"]) else {
+            panic!("not a test")
+        };
+        assert_eq!(test.arguments, ["-p", "xtask", "--", "--nocapture"]);
+    }
 }

@@ -4,25 +4,41 @@
 use std::process::{Command, Stdio};
 
 use anyhow::{Result, bail};
-use twinlane_testkit::{broker, cache, jars};
+use twinlane_testkit::broker::{self, EXISTING_CLUSTER};
+use twinlane_testkit::{cache, jars};
 
 use crate::downloads;
 
 /// What the task at hand needs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Needs {
-    /// A C compiler and make, for the Kafka client.
+    /// A C and a C++ compiler and make, for the Kafka client.
     pub(crate) compiler: bool,
     /// Java, for Kafka; with Maven where Kafka is to be fetched.
-    pub(crate) kafka: bool,
+    pub(crate) kafka: Kafka,
     /// pip, where something from PyPI is to be fetched.
     pub(crate) downloads: bool,
+}
+
+/// Whether a Kafka of our own is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kafka {
+    /// Where `KAFKA_BROKERS` names none.
+    UnlessNamed,
+    /// In any case: some tests break the broker that they use.
+    Always,
+}
+
+impl Kafka {
+    pub(crate) fn of_our_own(self) -> bool {
+        self == Self::Always || cache::setting(EXISTING_CLUSTER).is_none()
+    }
 }
 
 impl Needs {
     /// Everything that building, testing and the demo need.
     pub(crate) fn everything() -> Self {
-        Self { compiler: true, kafka: true, downloads: true }
+        Self { compiler: true, kafka: Kafka::UnlessNamed, downloads: true }
     }
 }
 
@@ -35,7 +51,7 @@ struct Tool {
 }
 
 const COMPILER: Tool = Tool {
-    what: "a C compiler (cc) and make",
+    what: "a C and C++ compiler (cc, c++) and make",
     why: "the Kafka client is built from source",
     apt: "apt-get install build-essential",
     dnf: "dnf install gcc gcc-c++ make",
@@ -66,15 +82,18 @@ const PIP: Tool = Tool {
 /// Refuses with everything that is missing.
 pub(crate) fn check(needs: Needs) -> Result<()> {
     let mut missing = Vec::new();
-    let own_kafka = needs.kafka && cache::setting(broker::EXISTING_CLUSTER).is_none();
-    if needs.compiler && !(answers("cc", &["--version"]) && answers("make", &["--version"])) {
+    if needs.compiler && !compilers() {
         missing.push((&COMPILER, String::new()));
     }
-    if own_kafka {
+    if needs.kafka.of_our_own() {
+        let why_own = match cache::setting(EXISTING_CLUSTER) {
+            Some(_) => "; some tests start a Kafka of their own beside the one that KAFKA_BROKERS names",
+            None => "",
+        };
         match java_version() {
             Some(version) if version >= 17 => {}
-            Some(version) => missing.push((&JAVA, format!("; found Java {version}"))),
-            None => missing.push((&JAVA, String::new())),
+            Some(version) => missing.push((&JAVA, format!("; found Java {version}{why_own}"))),
+            None => missing.push((&JAVA, why_own.to_owned())),
         }
         if !jars::present() && !answers("mvn", &["--version"]) {
             missing.push((&MAVEN, String::new()));
@@ -103,6 +122,12 @@ impl Tool {
             self.apt
         }
     }
+}
+
+/// Whether all are there that librdkafka's own build looks for; it takes a C++ compiler by any of these names.
+fn compilers() -> bool {
+    let there = |program: &&str| answers(program, &["--version"]);
+    ["cc", "make"].iter().all(there) && ["c++", "g++", "clang++"].iter().any(there)
 }
 
 fn answers(program: &str, arguments: &[&str]) -> bool {

@@ -3,20 +3,25 @@
 use std::path::PathBuf;
 
 use anyhow::Result;
-use twinlane_testkit::{broker, cache, jars};
+use twinlane_testkit::jars;
 
 use crate::downloads::{self, DATA};
+use crate::interrupt::Interrupt;
+use crate::preflight::Kafka;
 use crate::progress::Downloads;
 
-/// Fetches Kafka (unless a cluster is named), ONNX Runtime and the data; gives ONNX Runtime's library.
-pub(crate) fn all() -> Result<PathBuf> {
+/// Fetches Kafka (where one is started), ONNX Runtime and the data; gives ONNX Runtime's library.
+pub(crate) fn all(kafka: Kafka, interrupt: &Interrupt) -> Result<PathBuf> {
     let runtime = downloads::runtime_wheel()?;
     let progress = Downloads::default();
     std::thread::scope(|scope| {
-        let mut running = vec![scope.spawn(|| fetch_kafka(&progress))];
+        let mut running = Vec::new();
+        if kafka.of_our_own() {
+            running.push(scope.spawn(|| fetch_kafka(&progress)));
+        }
         for wheel in runtime.iter().chain(&DATA).filter(|wheel| !wheel.present()) {
             let bar = progress.bytes(&wheel.name(), wheel.bytes);
-            running.push(scope.spawn(move || wheel.fetch(&bar)));
+            running.push(scope.spawn(move || wheel.fetch(&bar, interrupt)));
         }
         running.into_iter().try_for_each(|thread| thread.join().expect("a download does not panic"))
     })?;
@@ -29,7 +34,7 @@ pub(crate) fn kafka() -> Result<()> {
 }
 
 fn fetch_kafka(progress: &Downloads) -> Result<()> {
-    if cache::setting(broker::EXISTING_CLUSTER).is_some() || jars::present() {
+    if jars::present() {
         return Ok(());
     }
     let bar = progress.files(&format!("Apache Kafka {}", jars::KAFKA_VERSION), jars::JARS);
