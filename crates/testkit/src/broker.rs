@@ -217,6 +217,8 @@ impl Node {
         java.arg(format!("-Xmx{}", self.heap))
             .args(["-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-Djava.awt.headless=true"])
             .arg(format!("-Dlog4j2.configurationFile=file:{}/log4j2.properties", self.folder().display()))
+            // Its native libraries are unpacked there, and stay when it is killed.
+            .arg(format!("-Djava.io.tmpdir={}", self.folder().display()))
             .arg("-cp")
             .arg(jars.join("*"))
             .arg(main);
