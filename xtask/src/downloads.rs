@@ -5,12 +5,13 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
 use indicatif::ProgressBar;
 use sha2::{Digest, Sha256};
-use twinlane_testkit::{cache, wait};
+use twinlane_testkit::cache;
+use twinlane_testkit::process::{Process, tail};
 
 use crate::interrupt::Interrupt;
 
@@ -159,33 +160,17 @@ impl Wheel {
             pip.args(["--platform", platform, "--python-version", "3.12", "--implementation", "cp"]);
         }
         // pip writes into a folder of ours, so what has arrived can be counted.
-        let mut pip = pip
-            .arg(self.requirement)
-            .env("TMPDIR", &temporary)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("starting python3 -m pip")?;
-        let status = loop {
-            if let Some(status) = pip.try_wait().context("waiting for pip")? {
-                break status;
-            }
-            if interrupt.asked() {
-                // A Ctrl-C has reached it, too; a SIGTERM has not.
-                let _ = pip.kill();
-                pip.wait().context("waiting for pip")?;
-                bail!("interrupted");
-            }
+        pip.arg(self.requirement).env("TMPDIR", &temporary);
+        let log = work.join("pip.log");
+        // With a group of its own, since python3 may be a script that starts the real one.
+        let mut pip = Process::start("python3 -m pip", pip, &log, Some(work))?;
+        let ended = interrupt.or(|| {
             bar.set_position(size(&temporary).max(size(&target)).min(self.bytes));
-            wait::pause_for(std::time::Duration::from_millis(50));
-        };
-        if !status.success() {
-            let mut output = String::new();
-            if let Some(mut errors) = pip.stderr.take() {
-                io::Read::read_to_string(&mut errors, &mut output).context("reading what pip said")?;
-            }
-            bail!("pip could not fetch {}:\n{}", self.requirement, output.trim());
+            pip.ended()
+        });
+        ensure!(ended.is_some(), "interrupted");
+        if !pip.wait()?.success() {
+            bail!("pip could not fetch {}:\n{}", self.requirement, tail(&log, 20));
         }
         let mut files = std::fs::read_dir(&target).context("looking for what pip fetched")?;
         let file = files.next().context("pip fetched nothing")?.context("looking for what pip fetched")?;
