@@ -215,7 +215,8 @@ impl Node {
     fn java(&self, jars: &Path, main: &str) -> Result<std::process::Command> {
         let mut java = std::process::Command::new(java()?);
         java.arg(format!("-Xmx{}", self.heap))
-            .args(["-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20", "-Djava.awt.headless=true"])
+            // A broker that lives for minutes would spend them on optimising itself.
+            .args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true"])
             .arg(format!("-Dlog4j2.configurationFile=file:{}/log4j2.properties", self.folder().display()))
             // Its native libraries are unpacked there, and stay when it is killed.
             .arg(format!("-Djava.io.tmpdir={}", self.folder().display()))

@@ -143,7 +143,8 @@ impl Board {
         let took = answer.at.saturating_duration_since(sent.at);
         self.outstanding = self.outstanding.saturating_sub(1);
         self.last_answer = self.last_answer.max(answer.at);
-        let disturbed = self.disturbs(&sent, answer.at, took);
+        // A dead letter may come from the router, which the crash did not touch.
+        let disturbed = answer.found == Found::Answer && self.disturbs(&sent, answer.at, took);
         let lane = &mut self.lanes[sent.lane.index()];
         match answer.found {
             Found::DeadLetter => lane.dead_lettered += 1,

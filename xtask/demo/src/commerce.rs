@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 /// The two lanes, in the order in which they are shown.
 pub(crate) const LANES: [Lane; 2] = [Lane::Precision, Lane::Throughput];
 /// How many partitions the source topic has.
-pub(crate) const SOURCE_PARTITIONS: i32 = 6;
+pub(crate) const SOURCE_PARTITIONS: i32 = 3;
 
 const PIPELINE: &str = "pipelines/commerce/pipeline.yaml";
 

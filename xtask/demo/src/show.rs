@@ -19,6 +19,8 @@ use crate::screen::{Screen, millis};
 use crate::services::Services;
 use crate::watch::{Sample, Watch};
 
+/// How many events wait for their answers while the capacity is measured.
+const UNANSWERED: u64 = 300;
 /// How much of the machine's capacity the replay uses, so that latencies say something.
 const LOAD: f64 = 0.6;
 /// After so long without any answer, the rest is taken as lost.
@@ -136,14 +138,14 @@ struct Show<'a> {
 impl Show<'_> {
     /// Warms up, measures, replays with a crash half-way, and waits for the last answer.
     fn play(&mut self, events: u64) -> Result<Measured> {
-        let (warm_up, burst) = ((events / 100).clamp(50, 500), (events / 20).clamp(100, 4000));
+        let (warm_up, measured) = ((events / 50).clamp(50, 1000), (events / 16).clamp(100, 6000));
         let began = Instant::now();
-        self.burst(warm_up)?;
-        let took = self.burst(burst)?;
-        let capacity = burst as f64 / took.as_secs_f64();
-        let (rest, rate) = (events - warm_up - burst, capacity * LOAD);
+        self.as_fast_as_answered(warm_up)?;
+        let took = self.as_fast_as_answered(measured)?;
+        let capacity = measured as f64 / took.as_secs_f64();
+        let (rest, rate) = (events - warm_up - measured, capacity * LOAD);
         self.screen.say(&format!(
-            "{burst} events as fast as they go: {capacity:.0} events/s.\nThe other {rest} follow at 60 % of that, {rate:.0} \
+            "{measured} events, never more than {UNANSWERED} of them unanswered: {capacity:.0} events/s.\nThe other {rest} follow at 60 % of that, {rate:.0} \
              events/s, which takes {:.1} minutes.\n",
             rest as f64 / rate / 60.0
         ));
@@ -155,7 +157,7 @@ impl Show<'_> {
             let _ = self.board.line(lane, replayed);
         }
         self.feed.send(rest, Some(rate));
-        let half = warm_up + burst + rest / 2;
+        let half = warm_up + measured + rest / 2;
         self.sent_up_to(half)?;
         let killed = self.services.kill_precision_worker();
         self.board.crashed(killed);
@@ -180,11 +182,21 @@ impl Show<'_> {
         Ok(())
     }
 
-    /// Sends events as fast as they go, and says how long it took until the last was answered.
-    fn burst(&mut self, events: u64) -> Result<Duration> {
+    /// Sends events as fast as they are answered, and says how long it took until the last one was. A backlog would go
+    /// faster, in larger transactions than a stream ever makes.
+    fn as_fast_as_answered(&mut self, events: u64) -> Result<Duration> {
         let (start, before) = (Instant::now(), self.feed.sent());
         self.board.last_answer = start;
-        self.feed.send(events, None);
+        let mut told = before;
+        while told < before + events {
+            let unanswered = |show: &Self| told - (show.board.sent() - show.board.outstanding);
+            if !self.until(false, |show| unanswered(show) < UNANSWERED)? {
+                break;
+            }
+            let more = (UNANSWERED - unanswered(self)).min(before + events - told);
+            self.feed.send(more, None);
+            told += more;
+        }
         if !self.until(false, |show| show.board.sent() >= before + events && show.board.outstanding == 0)? {
             bail!(
                 "{} of the first {} events got no answer; see {LOGS}/",
