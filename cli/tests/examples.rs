@@ -53,6 +53,16 @@ fn the_readme_shows_the_examples_files_as_they_are() {
 }
 
 #[test]
+fn no_page_waits_for_its_figures() {
+    for page in ["README.md", "pipelines/commerce/README.md"] {
+        let text = std::fs::read_to_string(repository().join(page)).expect(page);
+        for gap in ["<!--", "NUMBERS", "TIME_"] {
+            assert!(!text.contains(gap), "{page} has a gap at {gap}");
+        }
+    }
+}
+
+#[test]
 fn a_wrong_file_is_refused_with_its_place_and_exit_code_2() {
     let folder = tempfile::tempdir().expect("a folder");
     let right = std::fs::read_to_string(repository().join("pipelines/example-iris/pipeline.yaml"))

@@ -42,7 +42,6 @@ impl Shop {
         let file =
             include_str!("shop.yaml").replace("{shop}", &name).replace("{models}", &models.to_string_lossy());
         std::fs::write(folder.path().join("pipeline.yaml"), file).expect("written");
-        std::fs::write(folder.path().join("index.json"), "[]").expect("written");
         for source in ["events", "reviews"] {
             let settings = [("max.message.bytes", "2000000")];
             client::create_topic(&bootstrap, &format!("{name}.{source}"), PARTITIONS, &settings)
@@ -70,7 +69,6 @@ impl Shop {
             program: binary(service),
             arguments: [
                 ["--pipeline", &file.to_string_lossy()],
-                ["--schemas", &self.folder.path().to_string_lossy()],
                 ["--brokers", &self.bootstrap],
                 ["--ordinal", &ordinal.to_string()],
                 ["--admin-port", &admin.port().to_string()],

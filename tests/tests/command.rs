@@ -41,9 +41,7 @@ impl Garden {
 
     /// Starts `twinlane` with these words and the pipeline.
     fn twinlane(&self, words: &[&str]) -> Service {
-        // The example finds the schemas in the repository, above it; its copy does not.
-        let schemas = concat!(env!("CARGO_MANIFEST_DIR"), "/../schemas");
-        let cluster = ["--brokers", Broker::shared().bootstrap(), "--schemas", schemas];
+        let cluster = ["--brokers", Broker::shared().bootstrap()];
         let folder = self.folder.path();
         let mut arguments: Vec<_> = words.iter().chain(&cluster).map(|&word| word.to_owned()).collect();
         arguments.push(folder.display().to_string());

@@ -10,7 +10,7 @@ use twinlane_delivery::Limits;
 use twinlane_inference::{Model, ModelSource, OnnxRuntime, Sessions, default_threads};
 use twinlane_kafka::{BelowStart, ConsumerOptions, TopicFacts, Topics};
 use twinlane_pipeline::{self as pipeline, FeatureEncoder, LaneName, Plan};
-use twinlane_record::{SchemaFolder, ScoredEventCodec};
+use twinlane_record::{Format, SchemaFolder, ScoredEventCodec};
 use twinlane_runtime::{Answers, Router, Scorer, Sources, StageOptions, TaskParts};
 
 use crate::{Failure, Settings, settings};
@@ -33,7 +33,13 @@ impl LoadedPipeline {
         let text = std::fs::read_to_string(file)
             .map_err(|e| Failure::Invalid(format!("pipeline file {}: {e}", file.display())))?;
         let plan = Plan::parse(&text, &file.display().to_string()).map_err(invalid)?;
-        let schemas = SchemaFolder::open(schemas).map_err(invalid)?;
+        let avro = plan.sources.iter().map(|source| source.format);
+        let mut avro = avro.chain(plan.tasks.iter().map(|task| task.publish.format));
+        let schemas = match avro.any(|format| format == Format::Avro) {
+            true => SchemaFolder::open(schemas).map_err(invalid)?,
+            // JSON alone needs no schemas, and no folder for them.
+            false => SchemaFolder::default(),
+        };
         let folder = file.parent().unwrap_or(Path::new(".")).to_owned();
         let loaded = Self { plan, schemas, folder };
         // Compiles every rule, so that an unknown name is refused before anything starts.

@@ -12,11 +12,12 @@ const SECONDS: &[f64] = &[
 ];
 const RECORDS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0, 16384.0];
 
-/// Log lines to standard error; `RUST_LOG` selects, `info` by default.
+/// Log lines to standard error; `RUST_LOG` selects. By default `info`, without what the model runtime's bindings
+/// tell about themselves at each start.
 pub(crate) fn logs(format: LogFormat) {
     let filter = settings::log_filter()
         .and_then(|f| EnvFilter::try_new(f).ok())
-        .unwrap_or_else(|| EnvFilter::new("info"));
+        .unwrap_or_else(|| EnvFilter::new("info,ort=warn"));
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => lines.with_target(false).init(),
