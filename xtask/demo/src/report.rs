@@ -218,7 +218,7 @@ impl Report {
         }
         let judged: u64 = self.lanes.values().map(|lane| lane.judged).sum();
         println!(
-            "p50 and p99: from sending an event to reading its committed score, at {:.0} events/s (60 % of capacity), but for those that\nmet the crash. F1 and accuracy: on {judged} events later than all that the models were trained on.",
+            "p50 and p99: from sending an event to reading its committed score, at {:.0} events/s (60 % of\ncapacity), but for those that met the crash. F1 and accuracy: on {judged} events later than all that the models learned from.",
             self.rate_events_per_s
         );
         if let Some(crash) = &self.crash {
@@ -250,8 +250,8 @@ impl Report {
             seconds.map_or_else(|| "never".into(), |time| format!("after {time:.1} s"))
         };
         println!(
-            "The precision worker was killed with SIGKILL after {} events, and started again at once: new orders were\n\
-             answered again {}, as fast as before {}. With that time, p99 is {} for orders and {} for purchases.",
+            "The precision worker was killed with SIGKILL after {} events, and started again at once: new orders were answered\n\
+             again {}, as fast as before {}. With that time, p99 is {} for orders and {} for purchases.",
             crash.after_events,
             after(crash.orders_answered_again_after_s),
             after(crash.as_fast_as_before_after_s),

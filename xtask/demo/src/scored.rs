@@ -116,13 +116,7 @@ impl Scored {
                 Output::Vector(length) => format!("{name}: {length} numbers"),
             })
             .collect();
-        format!(
-            "{} → {}   [{} model on {}]",
-            carried.join(", "),
-            outputs.join(", "),
-            self.variant,
-            self.device
-        )
+        format!("{} → {}   [{} on {}]", carried.join(", "), outputs.join(", "), self.variant, self.device)
     }
 }
 
@@ -150,7 +144,7 @@ mod tests {
         let scored = reader().read(event().to_string().as_bytes()).unwrap();
         assert_eq!(scored.says_yes(), Some(true));
         assert_eq!((scored.carries("A-1"), scored.carries("A-2")), (true, false));
-        assert_eq!(scored.sentence(), "order_id A-1 → risk: fraudulent (75 %)   [full model on cpu]");
+        assert_eq!(scored.sentence(), "order_id A-1 → risk: fraudulent (75 %)   [full on cpu]");
     }
 
     #[test]
@@ -187,6 +181,6 @@ mod tests {
         let scored = reader.read(&bytes).unwrap();
 
         assert_eq!(scored.says_yes(), Some(false));
-        assert_eq!(scored.sentence(), "order_id A-1 → risk: legitimate (75 %)   [variant model on device]");
+        assert_eq!(scored.sentence(), "order_id A-1 → risk: legitimate (75 %)   [variant on device]");
     }
 }
