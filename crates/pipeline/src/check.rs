@@ -24,10 +24,20 @@ pub(crate) struct Checker<'a> {
     pub(crate) file: &'a str,
 }
 
+/// Where the parts of the file begin, for what is found out later.
+struct Places {
+    dead_letters: Location,
+    sources: Vec<Location>,
+    tasks: Vec<Location>,
+}
+
 impl Plan {
     /// Parses and checks a pipeline file. `file` is its name for refusals; nothing is read from disk.
     pub fn parse(text: &str, file: &str) -> Result<Self, Error> {
-        let raw: raw::Pipeline = serde_saphyr::from_str(text).map_err(|error| unreadable(&error, file))?;
+        // YAML 1.2: `NO` is a country and `y` a field, not booleans.
+        let options = serde_saphyr::options! { strict_booleans: true };
+        let raw: raw::Pipeline =
+            serde_saphyr::from_str_with_options(text, options).map_err(|error| unreadable(&error, file))?;
         Checker { file }.plan(raw)
     }
 }
@@ -39,7 +49,17 @@ fn unreadable(error: &serde_saphyr::Error, file: &str) -> Error {
     let first = text.lines().next().unwrap_or_default();
     let message = first.split(" at line ").next().unwrap_or(first).trim_start_matches("error: ");
     let place_first = message.strip_prefix(&format!("line {} column {}: ", place.line(), place.column()));
-    Error::at(file, place, place_first.unwrap_or(message))
+    let message = place_first.unwrap_or(message);
+    // The parser names Rust's types.
+    let message = match message.strip_prefix("invalid ") {
+        Some(kind) if kind.starts_with(['u', 'i']) && kind[1..].parse::<u8>().is_ok() => {
+            "a whole number is due here"
+        }
+        Some("f32" | "f64") => "a number is due here",
+        Some("bool" | "boolean") => "true or false is due here",
+        _ => message,
+    };
+    Error::at(file, place, message)
 }
 
 impl Checker<'_> {
@@ -55,10 +75,13 @@ impl Checker<'_> {
                 format!("no `dead_letters`: nothing may be silently discarded; add `dead_letters: {{ topic: {pipeline}.dead-letters }}`"),
             );
         };
-        let place = dead_letters.defined;
+        let dead_letters_place = dead_letters.defined;
+        let place = dead_letters_place;
         let dead_letters = self.topic(&dead_letters.value.topic, dead_letters.value.partitions, place)?;
         let mut sources = Vec::new();
+        let mut source_places = Vec::new();
         for (name, source) in raw.sources {
+            source_places.push(source.defined);
             sources.push(self.source(&name, source)?);
         }
         let mut tasks = Vec::new();
@@ -77,7 +100,8 @@ impl Checker<'_> {
         }
         let routes = self.routes(raw.routes, &sources, &tasks, &mut lanes)?;
         let mut plan = Plan { pipeline, sources, routes, tasks, lanes, dead_letters };
-        self.whole(&mut plan, &task_places)?;
+        let places = Places { dead_letters: dead_letters_place, sources: source_places, tasks: task_places };
+        self.whole(&mut plan, &places)?;
         Ok(plan)
     }
 
@@ -87,6 +111,12 @@ impl Checker<'_> {
             return self.refuse(
                 place,
                 format!("source `{name}` is Avro and names no `schemas`; list the subjects that it carries"),
+            );
+        }
+        if raw.format == Format::Json && !raw.schemas.is_empty() {
+            return self.refuse(
+                place,
+                format!("source `{name}` is JSON, which carries no schema; remove `schemas`, or say `format: avro`"),
             );
         }
         Ok(Source {
@@ -247,12 +277,11 @@ impl Checker<'_> {
     }
 
     /// What only the whole file shows.
-    fn whole(&self, plan: &mut Plan, task_places: &[Location]) -> Result<(), Error> {
-        let everywhere = Location::UNKNOWN;
+    fn whole(&self, plan: &mut Plan, places: &Places) -> Result<(), Error> {
         for (index, source) in plan.sources.iter().enumerate() {
             if !plan.routes.iter().any(|r| r.source == index) {
                 return self.refuse(
-                    everywhere,
+                    places.sources[index],
                     format!(
                         "source `{}` has no route; every event of it would be a dead letter",
                         source.name
@@ -263,7 +292,7 @@ impl Checker<'_> {
         for (index, task) in plan.tasks.iter().enumerate() {
             if !plan.lanes.iter().any(|l| l.tasks.contains(&index)) {
                 return self.refuse(
-                    task_places[index],
+                    places.tasks[index],
                     format!("no route leads to task `{}`; add one, or remove the task", task.name),
                 );
             }
@@ -277,10 +306,10 @@ impl Checker<'_> {
                 .map(|(at, _)| at);
         }
         let mut topics: HashSet<Arc<str>> = HashSet::new();
-        for source in &plan.sources {
+        for (source, place) in plan.sources.iter().zip(&places.sources) {
             if !topics.insert(source.topic.clone()) {
                 return self.refuse(
-                    everywhere,
+                    *place,
                     format!(
                         "topic `{}` is read by two sources; make it one with several routes",
                         source.topic
@@ -288,34 +317,57 @@ impl Checker<'_> {
                 );
             }
         }
-        let mut written: Vec<Topic> = Vec::new();
-        for topic in plan.topics() {
-            if topics.contains(&topic.name) {
+        self.written(plan, places)
+    }
+
+    /// Topics that Twinlane writes: none is read by the pipeline too, and whoever shares one agrees on it.
+    fn written(&self, plan: &Plan, places: &Places) -> Result<(), Error> {
+        let lane_topics: HashSet<String> = plan
+            .lanes
+            .iter()
+            .flat_map(|lane| lane.tasks.iter().map(|&task| plan.lane_topic(lane.name, task)))
+            .collect();
+        let published = plan.tasks.iter().map(|task| &task.publish.topic).zip(&places.tasks);
+        for (topic, &place) in std::iter::once((&plan.dead_letters, &places.dead_letters)).chain(published) {
+            let name = &topic.name;
+            if plan.sources.iter().any(|source| source.topic == *name) {
+                return self
+                    .refuse(place, format!("topic `{name}` is both read and written; that would be a loop"));
+            }
+            if lane_topics.contains(&**name) {
                 return self.refuse(
-                    everywhere,
-                    format!("topic `{}` is both read and written; that would be a loop", topic.name),
+                    place,
+                    format!("topic `{name}` is the way from the router to a worker; answers need another"),
                 );
             }
-            let other = written.iter().find(|t| t.name == topic.name && t.partitions != topic.partitions);
-            if let Some(other) = other {
+        }
+        for (at, task) in plan.tasks.iter().enumerate() {
+            let (mine, place) = (&task.publish, places.tasks[at]);
+            if mine.topic.name == plan.dead_letters.name {
+                let name = &mine.topic.name;
                 return self.refuse(
-                    everywhere,
+                    place,
+                    format!("`{name}` is the dead-letter topic and a task's; give them topics of their own"),
+                );
+            }
+            let same = |other: &&Task| other.publish.topic.name == mine.topic.name;
+            let Some(other) = plan.tasks[..at].iter().find(same).map(|task| &task.publish) else { continue };
+            if other.topic.partitions != mine.topic.partitions {
+                return self.refuse(
+                    place,
                     format!(
                         "topic `{}` is given {} and {} partitions",
-                        topic.name, other.partitions, topic.partitions
+                        mine.topic.name, other.topic.partitions, mine.topic.partitions
                     ),
                 );
             }
-            written.push(topic);
-        }
-        if plan.tasks.iter().any(|t| t.publish.topic.name == plan.dead_letters.name) {
-            return self.refuse(
-                everywhere,
-                format!(
-                    "`{}` is the dead-letter topic and a task's; give them topics of their own",
-                    plan.dead_letters.name
-                ),
-            );
+            if other.format != mine.format {
+                let name = &mine.topic.name;
+                return self.refuse(
+                    place,
+                    format!("topic `{name}` is given two formats; its readers could not tell them apart"),
+                );
+            }
         }
         Ok(())
     }

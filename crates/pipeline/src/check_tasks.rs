@@ -47,14 +47,17 @@ pub(crate) fn task(checker: &Checker<'_>, name: &str, raw: Spanned<raw::Task>) -
     for (output_name, written) in raw.outputs {
         outputs.push(output(checker, &output_name, &written)?);
     }
-    let (place, publish) = (raw.publish.defined, raw.publish.value);
+    let (at, publish) = (raw.publish.defined, raw.publish.value);
+    if let Some(twice) = first_twice(&publish.carry) {
+        return checker.refuse(at, format!("`carry` names `{twice}` twice"));
+    }
     Ok(Task {
         name: checker.name(name, "task", place)?,
         models,
         inputs,
         outputs,
         publish: Publish {
-            topic: checker.topic(&publish.topic, publish.partitions, place)?,
+            topic: checker.topic(&publish.topic, publish.partitions, at)?,
             format: publish.format,
             carry: publish.carry.iter().map(|f| f.as_str().into()).collect(),
         },
@@ -122,6 +125,19 @@ fn column(checker: &Checker<'_>, raw: raw::ColumnSpec, place: Location) -> Resul
             return checker
                 .refuse(place, format!("field `{field}`: `vocabulary` and `as` exclude each other"));
         }
+        (Some(_), None) if raw.zone.is_some() => {
+            return checker
+                .refuse(place, format!("field `{field}`: `zone` belongs to hour_of_day and day_of_week"));
+        }
+        (Some(_), None) if raw.unknown.is_some_and(|index| index < 0) => {
+            return checker.refuse(place, format!("field `{field}`: `unknown` is an index, counted from 0"));
+        }
+        (Some(_), None) if raw.missing.is_some_and(|index| index < 0.0 || index.fract() != 0.0) => {
+            return checker.refuse(
+                place,
+                format!("field `{field}`: `missing` is an index of the vocabulary, counted from 0"),
+            );
+        }
         (Some(file), None) => Conversion::Category(Vocabulary { file: file.into(), unknown: raw.unknown }),
         (None, _) if raw.unknown.is_some() => {
             return checker.refuse(place, format!("field `{field}`: `unknown` needs a `vocabulary`"));
@@ -159,7 +175,16 @@ fn column(checker: &Checker<'_>, raw: raw::ColumnSpec, place: Location) -> Resul
     if raw.missing.is_some_and(|m| !m.is_finite()) {
         return checker.refuse(place, format!("field `{field}`: `missing` must be a finite number"));
     }
+    if conversion == Conversion::Boolean && raw.missing.is_some_and(|m| m != 0.0 && m != 1.0) {
+        return checker.refuse(place, format!("field `{field}`: a boolean's `missing` is 0 or 1"));
+    }
     Ok(Column { field: field.into(), conversion, missing: raw.missing })
+}
+
+/// The first word that a list has twice.
+fn first_twice(words: &[String]) -> Option<&String> {
+    let mut seen = HashSet::new();
+    words.iter().find(|word| !seen.insert(*word))
 }
 
 fn output(checker: &Checker<'_>, name: &str, raw: &Spanned<raw::Output>) -> Result<OutputSpec, Error> {
@@ -168,6 +193,9 @@ fn output(checker: &Checker<'_>, name: &str, raw: &Spanned<raw::Output>) -> Resu
         raw::OutputKind::Class if raw.labels.len() < 2 => {
             return checker
                 .refuse(place, format!("output `{name}` is a class and needs at least two `labels`"));
+        }
+        raw::OutputKind::Class if first_twice(&raw.labels).is_some() => {
+            return checker.refuse(place, format!("output `{name}` has two labels of one name"));
         }
         raw::OutputKind::Class => OutputKind::Class {
             labels: raw.labels.iter().map(|l| l.as_str().into()).collect(),

@@ -80,7 +80,8 @@ pub(crate) struct Route {
     pub(crate) from: Spanned<String>,
     /// Name in headers and metrics; derived from source and task when absent.
     pub(crate) name: Option<String>,
-    /// CEL over `event` (its fields), `schema`, `topic` and `key`; none matches everything.
+    /// CEL over `event` (its fields), `schema`, `topic` and `key`; none matches everything. CEL computes only
+    /// with numbers of one kind, and JSON writes 5.0 as 5: where a rule computes, say `double(event.amount) * 1.1`.
     #[schemars(with = "Option<String>")]
     pub(crate) when: Option<Spanned<String>>,
     /// Count matching events without answering them, and say why.

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use cel::common::ast::{EntryExpr, Expr, IdedExpr};
+use cel::common::ast::{
+    CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue,
+    operators::{EQUALS, IN, INDEX, NOT_EQUALS, OPT_INDEX, OPT_SELECT},
+};
 
 /// Names that an expression uses.
 #[derive(Debug, Default)]
@@ -11,6 +14,10 @@ pub(crate) struct Names {
     pub(crate) variables: BTreeSet<String>,
     /// Top-level fields under `event`.
     pub(crate) fields: BTreeSet<String>,
+    /// Functions and methods, operators excluded.
+    pub(crate) functions: BTreeSet<String>,
+    /// Names that `schema` is compared with.
+    pub(crate) schemas: BTreeSet<String>,
     /// `event` is used as a whole, so all of it must be there.
     pub(crate) whole_event: bool,
 }
@@ -36,6 +43,18 @@ impl Names {
                 _ => self.visit(&select.operand, bound),
             },
             Expr::Call(call) => {
+                // Operators are called `_==_`, `@in`, `!_`.
+                if call.func_name.starts_with(|c: char| c.is_ascii_alphabetic()) {
+                    self.functions.insert(call.func_name.clone());
+                }
+                self.compared(call);
+                if let Some(field) = field_by_index(call)
+                    && !bound.iter().any(|name| name == "event")
+                {
+                    self.variables.insert("event".to_owned());
+                    self.fields.insert(field);
+                    return;
+                }
                 if let Some(target) = &call.target {
                     self.visit(target, bound);
                 }
@@ -59,6 +78,18 @@ impl Names {
         }
     }
 
+    fn compared(&mut self, call: &CallExpr) {
+        let [left, right] = &call.args[..] else { return };
+        let is_schema = |side: &IdedExpr| matches!(&side.expr, Expr::Ident(name) if name == "schema");
+        let literals: Vec<&IdedExpr> = match (call.func_name.as_str(), &right.expr) {
+            (EQUALS | NOT_EQUALS, _) if is_schema(left) => vec![right],
+            (EQUALS | NOT_EQUALS, _) if is_schema(right) => vec![left],
+            (IN, Expr::List(list)) if is_schema(left) => list.elements.iter().collect(),
+            _ => return,
+        };
+        self.schemas.extend(literals.into_iter().filter_map(|side| text(&side.expr)));
+    }
+
     fn entries<'e>(&mut self, entries: impl Iterator<Item = &'e EntryExpr>, bound: &mut Vec<String>) {
         for entry in entries {
             match entry {
@@ -69,5 +100,19 @@ impl Names {
                 }
             }
         }
+    }
+}
+
+/// The field of `event["field"]` and `event.?field`.
+fn field_by_index(call: &CallExpr) -> Option<String> {
+    let [Expr::Ident(name), key] = [&call.args.first()?.expr, &call.args.get(1)?.expr] else { return None };
+    let by_index = matches!(call.func_name.as_str(), INDEX | OPT_INDEX | OPT_SELECT);
+    (by_index && name == "event").then(|| text(key)).flatten()
+}
+
+fn text(expression: &Expr) -> Option<String> {
+    match expression {
+        Expr::Literal(LiteralValue::String(text)) => Some(text.inner().to_owned()),
+        _ => None,
     }
 }

@@ -8,7 +8,7 @@ use cel::{
     common::ast::{Expr, LiteralValue, operators::EQUALS},
     objects::{Key, Map},
 };
-use twinlane_record::{Reason, Rejection, Value};
+use twinlane_record::{Format, Reason, Rejection, Value};
 
 use crate::{
     Error,
@@ -36,6 +36,23 @@ enum Condition {
 }
 
 const VARIABLES: [&str; 4] = ["event", "schema", "topic", "key"];
+/// The functions that rules use most, for hints.
+const FUNCTIONS: [&str; 12] = [
+    "contains",
+    "double",
+    "duration",
+    "endsWith",
+    "has",
+    "int",
+    "matches",
+    "size",
+    "startsWith",
+    "string",
+    "timestamp",
+    "type",
+];
+/// CEL's names of types, for `type(event.x) == int`.
+const TYPES: [&str; 9] = ["bool", "bytes", "double", "int", "list", "map", "null_type", "string", "uint"];
 
 impl RuleSet {
     /// Compiles the rules of one source. `fields` gives the top-level fields of a schema, where they are
@@ -46,19 +63,24 @@ impl RuleSet {
         fields: &dyn Fn(&str) -> Option<Vec<String>>,
     ) -> Result<Self, Error> {
         let env = Arc::new(Env::stdlib());
+        let topic = plan.sources[source].topic.clone();
         let schemas = &plan.sources[source].schemas;
-        let known: Option<Vec<String>> =
-            schemas.iter().map(|s| fields(s)).collect::<Option<Vec<_>>>().map(|all| all.concat());
-        let known = known.filter(|all| !all.is_empty());
+        // What may still arrive at the rule at hand, and the fields that it is known to have.
+        let mut open: Vec<Known<'_>> =
+            schemas.iter().map(|schema| Known { schema, fields: fields(schema) }).collect();
         let mut rules = Vec::new();
         for (index, route) in plan.routes.iter().enumerate().filter(|(_, r)| r.source == source) {
             let condition = match &route.when {
                 None => Condition::Always,
-                Some(rule) => condition(&env, rule, schemas, known.as_deref())?,
+                Some(rule) => {
+                    let condition = condition(&env, rule, plan.sources[source].format, schemas, &open)?;
+                    held_to_schemas(&env, rule, &condition, &topic, &mut open)?;
+                    condition
+                }
             };
             rules.push((index, condition));
         }
-        Ok(Self { topic: plan.sources[source].topic.clone(), env, rules })
+        Ok(Self { topic, env, rules })
     }
 
     /// Whether some rule looks into the payload.
@@ -81,19 +103,13 @@ impl RuleSet {
                 Condition::Always => true,
                 Condition::SchemaIs(name) => schema == Some(name),
                 Condition::Cel { program, names, text } => {
-                    let mut context = Context::with_env(self.env.clone());
+                    let mut context = context(&self.env, names, schema, &self.topic);
                     if names.variables.contains("event") {
                         let event = match &event {
                             Some(event) => event,
                             None => event.insert(decode()?),
                         };
                         context.add_variable_from_value("event", project(event, names));
-                    }
-                    if names.variables.contains("schema") {
-                        context.add_variable_from_value("schema", text_or_null(schema));
-                    }
-                    if names.variables.contains("topic") {
-                        context.add_variable_from_value("topic", text_or_null(Some(&self.topic)));
                     }
                     if names.variables.contains("key") {
                         let key = key.and_then(|k| std::str::from_utf8(k).ok());
@@ -124,11 +140,75 @@ fn failed(text: &str, why: &str) -> Rejection {
     Rejection::new(Reason::RuleFailed, format!("rule `{text}`: {why}"))
 }
 
-fn condition(
-    env: &Env,
+/// A schema of the source, and its fields where they are known.
+struct Known<'s> {
+    schema: &'s Arc<str>,
+    fields: Option<Vec<String>>,
+}
+
+impl Known<'_> {
+    fn has(&self, field: &str) -> bool {
+        self.fields.as_ref().is_none_or(|known| known.iter().any(|name| name == field))
+    }
+}
+
+fn context<'c>(env: &Arc<Env>, names: &Names, schema: Option<&str>, topic: &str) -> Context<'c, 'c> {
+    let mut context = Context::with_env(env.clone());
+    if names.variables.contains("schema") {
+        context.add_variable_from_value("schema", text_or_null(schema));
+    }
+    if names.variables.contains("topic") {
+        context.add_variable_from_value("topic", text_or_null(Some(topic)));
+    }
+    context
+}
+
+/// Refuses a rule that fails on every event of a schema, because that lacks a field that the rule looks at, and
+/// takes from `open` the schemas of which no later rule sees an event. Both are found by asking the rule about
+/// an event without fields: where its answer does not need them, it gives one.
+fn held_to_schemas(
+    env: &Arc<Env>,
     rule: &Rule,
+    condition: &Condition,
+    topic: &str,
+    open: &mut Vec<Known<'_>>,
+) -> Result<(), Error> {
+    let (program, names) = match condition {
+        Condition::Always => return Ok(()),
+        Condition::SchemaIs(name) => {
+            open.retain(|known| **known.schema != **name);
+            return Ok(());
+        }
+        Condition::Cel { program, names, .. } => (program, names),
+    };
+    let answer = |schema: &str| {
+        let mut context = context(env, names, Some(schema), topic);
+        context.add_variable_from_value("event", record(std::iter::empty()));
+        context.add_variable_from_value("key", Cel::Null);
+        program.execute(&context)
+    };
+    for known in &*open {
+        let lacking = names.fields.iter().find(|field| !known.has(field));
+        if let Some(field) = lacking
+            && answer(known.schema).is_err()
+        {
+            let schema = known.schema;
+            let message = format!(
+                "schema `{schema}` has no field `{field}`, so this rule fails on its events; put `schema != \"{schema}\" &&` before it, or ask `has(event.{field}) &&` first"
+            );
+            return Err(Error::at(&rule.file, rule.place, message));
+        }
+    }
+    open.retain(|known| !matches!(answer(known.schema), Ok(Cel::Bool(true))));
+    Ok(())
+}
+
+fn condition(
+    env: &Arc<Env>,
+    rule: &Rule,
+    format: Format,
     schemas: &[Arc<str>],
-    known: Option<&[String]>,
+    open: &[Known<'_>],
 ) -> Result<Condition, Error> {
     let refuse = |message: String| Err(Error::at(&rule.file, rule.place, message));
     let program = match env.compile(&rule.text) {
@@ -138,25 +218,36 @@ fn condition(
             return refuse(format!("`{}` is not valid CEL: {why}", rule.text));
         }
     };
-    if let Some(name) = schema_is(&program) {
-        if !schemas.is_empty() && !schemas.iter().any(|s| **s == *name) {
-            let known = hint(&name, schemas.iter().map(|s| &**s));
+    let names = Names::of(program.expression());
+    if format == Format::Json && names.variables.contains("schema") {
+        return refuse("a JSON event has no `schema`; ask for one of its fields".to_owned());
+    }
+    for name in &names.schemas {
+        if !schemas.iter().any(|s| **s == **name) {
+            let known = hint(name, schemas.iter().map(|s| &**s));
             return refuse(format!("the source carries no schema `{name}`{known}"));
         }
+    }
+    if let Some(name) = schema_is(&program) {
         return Ok(Condition::SchemaIs(name));
     }
-    let names = Names::of(program.expression());
     for name in &names.variables {
-        if !VARIABLES.contains(&name.as_str()) {
+        if !VARIABLES.contains(&name.as_str()) && !TYPES.contains(&name.as_str()) {
             return refuse(format!("a rule knows no `{name}`{}", hint(name, VARIABLES)));
         }
     }
-    if let Some(known) = known {
-        for field in &names.fields {
-            if !known.contains(field) {
-                let known = hint(field, known.iter().map(String::as_str));
-                return refuse(format!("no schema of this source has a field `{field}`{known}"));
-            }
+    for name in &names.functions {
+        // Only this tells whether CEL's own functions include one: ours may not take the name.
+        if Context::with_env(env.clone()).add_function(name, |number: i64| number).is_ok() {
+            let known = hint(name, FUNCTIONS);
+            return refuse(format!("CEL has no function `{name}`{known}"));
+        }
+    }
+    for field in &names.fields {
+        if !open.is_empty() && !open.iter().any(|known| known.has(field)) {
+            let fields = open.iter().flat_map(|known| known.fields.iter().flatten());
+            let known = hint(field, fields.map(String::as_str));
+            return refuse(format!("no schema of this source has a field `{field}`{known}"));
         }
     }
     Ok(Condition::Cel { program, names, text: rule.text.clone() })

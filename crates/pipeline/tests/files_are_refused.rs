@@ -1,0 +1,129 @@
+//! A wrong pipeline file is refused with its line, what was found and what would be right.
+
+use twinlane_pipeline::Plan;
+
+/// A sound file; each test spoils one thing.
+const SOUND: &str = "\
+pipeline: shop
+sources:
+  events: { topic: shop.events, format: json }
+  orders: { topic: shop.orders, format: avro, schemas: [order] }
+routes:
+  - { from: events, when: event.kind == 'click', task: click, lane: throughput }
+  - { from: orders, task: risk, lane: precision }
+tasks:
+  risk:
+    models: { full: risk.onnx }
+    inputs:
+      x: { columns: [amount, { field: country, as: number, missing: 0 }] }
+    outputs:
+      risk: { tensor: logits, kind: class, labels: [good, bad] }
+    publish: { topic: scores.orders, format: avro, carry: [id] }
+  click:
+    models: { distilled: click.onnx }
+    inputs:
+      x: { columns: [x, y, n] }
+      country: { field: country, vocabulary: countries.txt, unknown: 0 }
+      history: { each: recent, keep_last: 4, mask: history_mask, columns: [age] }
+    outputs:
+      kind: { tensor: p, kind: class, labels: [NO, yes, on] }
+    publish: { topic: scores.clicks, format: json, carry: [id] }
+lanes:
+  precision: { model: full, device: [cpu], max_batch: 8 }
+  throughput: { model: distilled, device: [cpu], max_batch: 64 }
+dead_letters: { topic: shop.dead-letters }
+";
+
+fn refused(found: &str, by: &str) -> String {
+    assert!(SOUND.contains(found), "{found}");
+    let spoiled = SOUND.replacen(found, by, 1);
+    match Plan::parse(&spoiled, "shop.yaml") {
+        Ok(_) => panic!("accepted: {by}"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn the_sound_file_is_accepted_and_words_that_look_like_booleans_are_words() {
+    let plan = Plan::parse(SOUND, "shop.yaml").expect("a sound file");
+    let text = format!("{:?}", plan.tasks);
+    for word in ["\"y\"", "\"n\"", "\"NO\"", "\"yes\"", "\"on\""] {
+        assert!(text.contains(word), "{word} is not in {text}");
+    }
+}
+
+#[test]
+fn each_mistake_is_named_with_its_line_and_the_remedy() {
+    let mut wrong = Vec::new();
+    for (found, by, line, says) in [
+        ("max_batch: 8 }", "max_batsch: 8 }", 26, "max_batsch"),
+        ("max_batch: 8 }", "max_batch: 0 }", 26, "max_batch"),
+        ("max_batch: 8 }", "max_batch: eight }", 26, "a whole number is due"),
+        ("device: [cpu], max_batch: 8", "device: [], max_batch: 8", 26, "write [cpu] or [cuda, cpu]"),
+        ("device: [cpu], max_batch: 8", "device: [tpu], max_batch: 8", 26, "tpu"),
+        ("task: risk, lane", "task: risc, lane", 7, "did you mean `risk`"),
+        ("from: orders", "from: order", 7, "did you mean `orders`"),
+        ("lane: precision }", "lane: precise }", 7, "no lane is called `precise`"),
+        ("task: risk, lane: precision", "task: risk, lane: throughput", 7, "add `models.distilled`"),
+        ("task: risk, lane: precision", "task: risk", 7, "needs `task` and `lane`"),
+        ("task: risk, lane: precision", "task: risk, lane: precision, skip: no", 7, "either skips or scores"),
+        ("models: { full: risk.onnx }", "models: {}", 10, "has no model"),
+        ("kind: class, labels: [good, bad]", "kind: class, labels: [good]", 14, "at least two `labels`"),
+        ("kind: class, labels: [good, bad]", "kind: class, labels: [a, a]", 14, "two labels of one name"),
+        ("kind: class, labels: [good, bad]", "kind: number, labels: [a, b]", 14, "belong to kind `class`"),
+        ("carry: [id] }\n  click", "carry: [id, id] }\n  click", 15, "`carry` names `id` twice"),
+        ("columns: [x, y, n]", "columns: []", 19, "lists no columns"),
+        ("unknown: 0", "unknown: -1", 20, "an index, counted from 0"),
+        ("unknown: 0", "missing: 1.5", 20, "an index of the vocabulary"),
+        ("unknown: 0", "zone: UTC", 20, "`zone` belongs to"),
+        ("vocabulary: countries.txt, unknown: 0", "unknown: 0", 20, "needs a `vocabulary`"),
+        ("as: number, missing: 0", "as: boolean, missing: 2", 12, "0 or 1"),
+        ("as: number, missing: 0", "as: number, missing: .inf", 12, "finite"),
+        ("as: number, missing: 0", "as: hour_of_day, zone: Mars", 12, "`Mars` is no zone"),
+        ("keep_last: 4, ", "", 21, "needs `keep_last`"),
+        ("mask: history_mask", "mask: x", 19, "filled twice"),
+        ("format: avro, schemas: [order]", "format: avro", 4, "names no `schemas`"),
+        (
+            "format: json }\n  orders",
+            "format: json, schemas: [a] }\n  orders",
+            3,
+            "JSON, which carries no schema",
+        ),
+        ("topic: shop.orders", "topic: shop.events", 4, "read by two sources"),
+        ("topic: scores.clicks", "topic: shop.events", 17, "would be a loop"),
+        ("topic: scores.clicks", "topic: shop.dead-letters", 17, "topics of their own"),
+        ("topic: scores.clicks", "topic: shop.throughput.click", 17, "the way from the router"),
+        ("topic: scores.clicks", "topic: scores.orders", 10, "two formats"),
+        ("  - { from: orders, task: risk, lane: precision }\n", "", 4, "has no route"),
+        ("pipeline: shop", "pipeline: Shop", 1, "lower-case"),
+    ] {
+        let said = refused(found, by);
+        if !said.starts_with(&format!("shop.yaml:{line}:")) || !said.contains(says) {
+            wrong.push(format!("`{by}` is refused with: {said}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn without_dead_letters_nothing_starts() {
+    let said = refused("dead_letters: { topic: shop.dead-letters }\n", "");
+    assert!(said.contains("add `dead_letters: { topic: shop.dead-letters }`"), "{said}");
+}
+
+#[test]
+fn a_route_behind_one_that_takes_everything_is_refused() {
+    let said = refused(
+        "lane: precision }\ntasks",
+        "lane: precision }\n  - { from: orders, when: event.x > 1, skip: never }\ntasks",
+    );
+    assert!(said.starts_with("shop.yaml:8:") && said.contains("put it before"), "{said}");
+}
+
+#[test]
+fn only_what_one_rule_on_the_topic_sends_to_one_lane_is_read_directly() {
+    let plan = Plan::parse(SOUND, "shop.yaml").expect("a sound file");
+    assert!(plan.needs_router());
+    assert_eq!(plan.sources[0].direct, None, "its rule looks into the event");
+    assert_eq!(plan.sources[1].direct, Some(1));
+}
