@@ -151,11 +151,11 @@ impl<'a> Table<'a> {
                 match read {
                     Read::Scores { labels, apply } => {
                         apply_to(scratch, *apply);
-                        Ok(best(labels, scratch))
+                        best(labels, scratch)
                     }
                     Read::OneOfTwo { labels, apply } => {
                         let second = second_of_two(scratch[0], *apply)?;
-                        Ok(best(labels, &[1.0 - second, second]))
+                        best(labels, &[1.0 - second, second])
                     }
                     _ => Ok(Output::Number(scratch[0])),
                 }
@@ -172,7 +172,10 @@ impl<'a> Table<'a> {
         };
         match vector.iter().position(|number| !number.is_finite()) {
             None => Ok(Output::Vector(vector)),
-            Some(at) => Err(not_finite(f64::from(vector[at]), at)),
+            Some(at) => {
+                let number = numbers!(self, view => view[[row, at]].wide(), text: _texts => f64::NAN);
+                Err(not_finite(number, at))
+            }
         }
     }
 
@@ -222,7 +225,8 @@ fn finite(numbers: &[f64]) -> Result<(), Rejection> {
 }
 
 fn not_finite(number: f64, at: usize) -> Rejection {
-    Rejection::new(Reason::OutputNotFinite, format!("the model answers {number} at position {at}"))
+    let beyond = if number.is_finite() { ", more than f32 holds" } else { "" };
+    Rejection::new(Reason::OutputNotFinite, format!("the model answers {number:e}{beyond} at position {at}"))
 }
 
 fn apply_to(scores: &mut [f64], apply: Option<Apply>) {
@@ -256,11 +260,15 @@ fn sigmoid(logit: f64) -> f64 {
     1.0 / (1.0 + (-logit).exp())
 }
 
-/// The first of the highest scores wins.
-fn best(labels: &[Arc<str>], scores: &[f64]) -> Output {
+/// The first of the highest scores wins. Scores travel as f32: a double that is finite only as a double would
+/// arrive as infinity.
+fn best(labels: &[Arc<str>], scores: &[f64]) -> Result<Output, Rejection> {
+    if let Some(at) = scores.iter().position(|&score| !(score as f32).is_finite()) {
+        return Err(not_finite(scores[at], at));
+    }
     let best = (1..scores.len()).fold(0, |best, at| if scores[at] > scores[best] { at } else { best });
     let scores = labels.iter().cloned().zip(scores.iter().map(|&score| score as f32)).collect();
-    Output::Class { label: labels[best].clone(), scores }
+    Ok(Output::Class { label: labels[best].clone(), scores })
 }
 
 #[cfg(test)]
@@ -285,7 +293,16 @@ mod tests {
     #[test]
     fn equal_scores_go_to_the_first_label() {
         let labels = ["a".into(), "b".into()];
-        let Output::Class { label, scores } = best(&labels, &[0.5, 0.5]) else { panic!() };
+        let Ok(Output::Class { label, scores }) = best(&labels, &[0.5, 0.5]) else { panic!() };
         assert_eq!((&*label, scores.len()), ("a", 2));
+    }
+
+    #[test]
+    fn a_score_that_only_a_double_can_hold_is_refused_not_sent_as_infinity() {
+        let labels = ["a".into(), "b".into()];
+        let rejection = best(&labels, &[0.5, 3.5e38]).unwrap_err();
+        assert_eq!(rejection.reason, Reason::OutputNotFinite);
+        assert!(rejection.detail.ends_with("more than f32 holds at position 1"), "{}", rejection.detail);
+        assert!(best(&labels, &[0.5, 3.4e38]).is_ok());
     }
 }

@@ -24,7 +24,6 @@ pub struct Batcher<T> {
     max_batch: usize,
     arrivals: u64,
     turns: u64,
-    len: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -45,7 +44,7 @@ impl<T> Batcher<T> {
     /// A batcher for tasks `0..tasks`, with at least one row and at most `max_batch` in a batch.
     pub fn new(tasks: usize, max_batch: usize) -> Self {
         let queues = (0..tasks).map(|_| Queue { waiting: VecDeque::new(), served: 0 }).collect();
-        Self { queues, max_batch: max_batch.max(1), arrivals: 0, turns: 0, len: 0 }
+        Self { queues, max_batch: max_batch.max(1), arrivals: 0, turns: 0 }
     }
 
     /// Adds a row behind those of its task.
@@ -55,17 +54,10 @@ impl<T> Batcher<T> {
     pub fn push(&mut self, task: usize, tag: T, row: Row) {
         self.arrivals += 1;
         self.queues[task].waiting.push_back(Waiting { arrival: self.arrivals, tag, row });
-        self.len += 1;
     }
 
-    /// The next batch for the one session that is free; `None` when nothing waits.
-    #[expect(clippy::should_implement_trait, reason = "more may come after it gave none")]
-    pub fn next(&mut self) -> Option<Batch<T>> {
-        self.next_for(1)
-    }
-
-    /// The next batch when `idle` sessions are free: a backlog that fits into one batch is shared among them,
-    /// since a session that is left idle answers nobody.
+    /// The next batch when `idle` sessions are free; `None` when nothing waits. A backlog that fits into one
+    /// batch is shared among them, since a session that is left idle answers nobody.
     ///
     /// The task that was served longest ago comes first, and among tasks that were never served the one whose
     /// event has waited longest. So a task waits for at most one batch of each other task, however long their
@@ -86,18 +78,7 @@ impl<T> Batcher<T> {
         }
         self.turns += 1;
         queue.served = self.turns;
-        self.len -= size;
         Some(batch)
-    }
-
-    /// Rows that wait.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// Whether nothing waits.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
     }
 
     /// Drops what the caller no longer wants answered, such as records of a partition that was taken away.
@@ -105,7 +86,6 @@ impl<T> Batcher<T> {
         for queue in &mut self.queues {
             queue.waiting.retain(|waiting| wanted(&waiting.tag));
         }
-        self.len = self.queues.iter().map(|queue| queue.waiting.len()).sum();
     }
 }
 

@@ -282,6 +282,13 @@ fn bind_output(
                 return Err((format!("the model gives {tensor}, a number is one per row"), remedy));
             }
         },
+        OutputKind::Vector
+            if tensor.dims.len() > 2
+                && tensor.dims[1..].iter().any(|extent| !matches!(extent, Extent::Fixed(_))) =>
+        {
+            let found = format!("the model gives {tensor}, so a vector's length would depend on the batch");
+            return Err((found, "export it pooled, with one vector per row".to_owned()));
+        }
         OutputKind::Vector => match (&tensor.element, tensor.dims.len()) {
             (Element::F16 | Element::F32 | Element::F64, 0 | 2..) => Read::Vector,
             (_, 1) => {

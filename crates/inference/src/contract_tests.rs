@@ -181,3 +181,13 @@ fn numbers_and_vectors_are_told_apart_by_shape() {
     assert!(bind_one_output(given(&[BATCH, "2"]), OutputKind::Number).unwrap_err().contains("kind: vector"));
     assert!(bind_one_output(given(&[BATCH]), OutputKind::Vector).unwrap_err().contains("kind: number"));
 }
+
+#[test]
+fn a_vector_whose_length_depends_on_the_batch_is_refused() {
+    let model = |dims: &[&str]| tensor("hidden", Element::F32, dims);
+    let refusal = bind_one_output(model(&[BATCH, "steps", "384"]), OutputKind::Vector).unwrap_err();
+    assert!(refusal.contains("export it pooled"), "{refusal}");
+    for dims in [&[BATCH, "384"][..], &[BATCH, "width"], &[BATCH, "4", "384"]] {
+        assert!(bind_one_output(model(dims), OutputKind::Vector).is_ok(), "{dims:?}");
+    }
+}

@@ -1,13 +1,16 @@
 //! One number of a row as the model's type. A number that the type cannot hold is refused, never bent: the
 //! record that carries it is answered with the reason, and its neighbours are not touched.
+//!
+//! A real number is a measurement and becomes the nearest that the type has; out of range is refused. A whole
+//! number is a count or an index, where the nearest one is another thing: it arrives exactly or not at all.
 
 use half::f16;
 
 /// An element type that rows are packed into.
 pub(crate) trait Cell: Copy + Default {
-    /// From a real number; `None` when it does not fit.
+    /// From a real number, rounded to the nearest; `None` when it is out of range.
     fn real(value: f64) -> Option<Self>;
-    /// From a whole number; `None` when it does not fit.
+    /// From a whole number, exactly; `None` when the type does not have it.
     fn integer(value: i64) -> Option<Self>;
     /// From a truth value.
     fn boolean(value: bool) -> Self;
@@ -20,7 +23,9 @@ impl Cell for f32 {
     }
 
     fn integer(value: i64) -> Option<Self> {
-        Some(value as f32)
+        let cell = value as f32;
+        // In i128, since 2^63 would saturate to the i64 that it was rounded from.
+        (cell as i128 == i128::from(value)).then_some(cell)
     }
 
     fn boolean(value: bool) -> Self {
@@ -34,7 +39,8 @@ impl Cell for f64 {
     }
 
     fn integer(value: i64) -> Option<Self> {
-        Some(value as f64)
+        let cell = value as f64;
+        (cell as i128 == i128::from(value)).then_some(cell)
     }
 
     fn boolean(value: bool) -> Self {
@@ -49,7 +55,8 @@ impl Cell for f16 {
     }
 
     fn integer(value: i64) -> Option<Self> {
-        Self::real(value as f64)
+        let cell = f16::from_f64(value as f64);
+        (cell.is_finite() && cell.to_f64() as i128 == i128::from(value)).then_some(cell)
     }
 
     fn boolean(value: bool) -> Self {
@@ -119,6 +126,19 @@ mod tests {
         assert_eq!(i64::real(f64::NAN), None);
         assert_eq!(i32::integer(1 << 31), None);
         assert_eq!(bool::integer(2), None);
+    }
+
+    #[test]
+    fn a_whole_number_that_would_become_another_is_refused() {
+        assert_eq!(f16::integer(2049), None);
+        assert_eq!(f16::integer(2048), Some(f16::from_f32(2048.0)));
+        assert_eq!(f16::integer(70_000), None);
+        assert_eq!(f32::integer(16_777_217), None);
+        assert_eq!(f32::integer(16_777_216), Some(16_777_216.0));
+        assert_eq!(f64::integer((1 << 53) + 1), None);
+        assert_eq!(f64::integer(1 << 53), Some(9_007_199_254_740_992.0));
+        assert_eq!((f32::integer(i64::MAX), f64::integer(i64::MAX)), (None, None));
+        assert_eq!(f32::integer(i64::MIN), Some(-9_223_372_036_854_775_808.0));
     }
 
     #[test]

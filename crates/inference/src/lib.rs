@@ -2,7 +2,7 @@
 //! backlog, and threads that each own their sessions. The only crate that knows `ort`.
 //!
 //! ```text
-//!  push ─► Batcher (pure) ─ next, when a thread is idle ─► Sessions ─► model thread: pack, run, answers ─► Ran
+//!  push ─► Batcher (pure) ─ next_for, while threads are idle ─► Sessions ─► model thread: pack, run, answers ─► Ran
 //! ```
 
 mod answers;

@@ -1,6 +1,7 @@
 //! Packs rows into the model's tensors: one buffer per input, in the model's own type, kept from batch to
-//! batch. Sequences are padded with zeros to the longest of the batch. The session reads the buffers where
-//! they are.
+//! batch. Sequences that have a mask are padded with zeros to the longest of the batch; those without one come
+//! at their fixed length, so that no score depends on who else is in the batch. The session reads the buffers
+//! where they are.
 
 use half::f16;
 use ort::{session::SessionInputValue, value::TensorRef};
@@ -68,13 +69,14 @@ impl Packer {
             input.shape.extend(steps.map(|steps| steps as i64));
             input.shape.extend(input.bound.inner.iter().map(|&size| size as i64));
             let per_row = steps.unwrap_or(1) * input.width;
+            let column = Column { rows, bound: &input.bound, width: input.width, per_row };
             match &mut input.buffer {
-                Buffer::F16(cells) => fill(cells, rows, &input.bound, input.width, per_row, &mut rejected),
-                Buffer::F32(cells) => fill(cells, rows, &input.bound, input.width, per_row, &mut rejected),
-                Buffer::F64(cells) => fill(cells, rows, &input.bound, input.width, per_row, &mut rejected),
-                Buffer::I32(cells) => fill(cells, rows, &input.bound, input.width, per_row, &mut rejected),
-                Buffer::I64(cells) => fill(cells, rows, &input.bound, input.width, per_row, &mut rejected),
-                Buffer::Bool(cells) => fill(cells, rows, &input.bound, input.width, per_row, &mut rejected),
+                Buffer::F16(cells) => column.fill(cells, &mut rejected),
+                Buffer::F32(cells) => column.fill(cells, &mut rejected),
+                Buffer::F64(cells) => column.fill(cells, &mut rejected),
+                Buffer::I32(cells) => column.fill(cells, &mut rejected),
+                Buffer::I64(cells) => column.fill(cells, &mut rejected),
+                Buffer::Bool(cells) => column.fill(cells, &mut rejected),
             }
         }
         rejected
@@ -113,33 +115,38 @@ impl Buffer {
     }
 }
 
-fn fill<C: Cell>(
-    cells: &mut Vec<C>,
-    rows: &[Row],
-    bound: &BoundInput,
+/// One tensor of all rows of a batch.
+struct Column<'a> {
+    rows: &'a [Row],
+    bound: &'a BoundInput,
     width: usize,
+    /// Numbers per row, padding included.
     per_row: usize,
-    rejected: &mut Vec<(usize, Rejection)>,
-) {
-    cells.clear();
-    cells.reserve(rows.len() * per_row);
-    for (at, row) in rows.iter().enumerate() {
-        let start = cells.len();
-        let tensor = &row.tensors[bound.in_row];
-        let expected = if bound.steps.is_some() { tensor.steps * width } else { width };
-        let result = if length(&tensor.data) == expected && expected <= per_row {
-            append(cells, &tensor.data)
-        } else {
-            Err(format!("{} values where {expected} belong", length(&tensor.data)))
-        };
-        if let Err(why) = result {
-            cells.truncate(start);
-            if !rejected.iter().any(|(row, _)| *row == at) {
-                let detail = format!("tensor `{}` ({}): {why}", bound.name, bound.element);
-                rejected.push((at, Rejection::new(Reason::NotFinite, detail)));
+}
+
+impl Column<'_> {
+    fn fill<C: Cell>(&self, cells: &mut Vec<C>, rejected: &mut Vec<(usize, Rejection)>) {
+        let Self { rows, bound, width, per_row } = *self;
+        cells.clear();
+        cells.reserve(rows.len() * per_row);
+        for (at, row) in rows.iter().enumerate() {
+            let start = cells.len();
+            let tensor = &row.tensors[bound.in_row];
+            let expected = if bound.steps.is_some() { tensor.steps * width } else { width };
+            let result = if length(&tensor.data) == expected && expected <= per_row {
+                append(cells, &tensor.data)
+            } else {
+                Err(format!("{} values where {expected} belong", length(&tensor.data)))
+            };
+            if let Err(why) = result {
+                cells.truncate(start);
+                if !rejected.iter().any(|(row, _)| *row == at) {
+                    let detail = format!("tensor `{}` ({}): {why}", bound.name, bound.element);
+                    rejected.push((at, Rejection::new(Reason::NotFinite, detail)));
+                }
             }
+            cells.resize(start + per_row, C::default());
         }
-        cells.resize(start + per_row, C::default());
     }
 }
 

@@ -13,9 +13,6 @@ use twinlane_pipeline::Row;
 
 use crate::{Batch, Error, Model, RunError, model::Answer};
 
-/// Batches that one thread may have: the one that it runs, and the next, which it takes without a pause.
-const PER_THREAD: usize = 2;
-
 /// What a thread runs. [`Model`] does; tests of stages script their own.
 pub trait Runs: Send + 'static {
     /// Answers each row, in order.
@@ -57,53 +54,48 @@ pub struct Sessions<T> {
 struct ModelThread<T> {
     batches: Option<Sender<Batch<T>>>,
     handle: Option<JoinHandle<()>>,
-    /// Batches handed to it whose results have not been taken.
-    busy: usize,
+    /// Whether it was handed a batch whose result has not been taken.
+    busy: bool,
 }
 
 impl<T: Send + 'static> Sessions<T> {
     /// Starts a thread for each list of models; a list holds a model per task, in the order that batches name
     /// tasks by.
     pub fn start<M: Runs>(models: Vec<Vec<M>>) -> Result<Self, Error> {
-        // Never full: at most `PER_THREAD` batches per thread are out, and `submit` counts them.
+        // Never longer than the pool: a thread has one batch, and gets the next when its result was taken.
         let (finished, results) = unbounded();
         let mut sessions = Self { threads: Vec::new(), results, failed: finished.clone() };
         for (at, models) in models.into_iter().enumerate() {
-            let (batches, inbox) = bounded(PER_THREAD);
+            // One slot, and never full: `submit` hands a batch to idle threads only. None at all would make it wait
+            // for a thread that has sent its result and is on its way back to its inbox.
+            let (batches, inbox) = bounded(1);
             let finished = finished.clone();
             let handle = thread::Builder::new()
                 .name(format!("model-{at}"))
                 .spawn(move || serve(at, models, &inbox, &finished))
                 .map_err(Error::Thread)?;
-            sessions.threads.push(ModelThread { batches: Some(batches), handle: Some(handle), busy: 0 });
+            sessions.threads.push(ModelThread { batches: Some(batches), handle: Some(handle), busy: false });
         }
         Ok(sessions)
     }
 
     /// Threads with nothing to do.
     pub fn idle(&self) -> usize {
-        self.threads.iter().filter(|thread| thread.busy == 0).count()
+        self.threads.iter().filter(|thread| !thread.busy).count()
     }
 
-    /// Batches that [`submit`](Self::submit) takes now. Beyond [`idle`](Self::idle) they wait behind another;
-    /// that spares a thread the pause between two batches, and costs those in the second one their choice.
-    pub fn room(&self) -> usize {
-        self.threads.iter().map(|thread| PER_THREAD - thread.busy).sum()
-    }
-
-    /// Gives a batch to the thread with the least to do. Never blocks.
+    /// Gives a batch to an idle thread. Never blocks.
     ///
     /// # Panics
-    /// If there is no [`room`](Self::room): a caller that does not look would queue without a bound.
+    /// If none is [`idle`](Self::idle): a caller that does not look would queue without a bound.
     pub fn submit(&mut self, batch: Batch<T>) {
         let (at, thread) = self
             .threads
             .iter_mut()
             .enumerate()
-            .min_by_key(|(_, thread)| thread.busy)
-            .filter(|(_, thread)| thread.busy < PER_THREAD)
-            .expect("a batch is submitted only while there is room");
-        thread.busy += 1;
+            .find(|(_, thread)| !thread.busy)
+            .expect("a batch is submitted only while a thread is idle");
+        thread.busy = true;
         let sender = thread.batches.as_ref().expect("senders live until the pool is dropped");
         if let Err(gone) = sender.try_send(batch) {
             let Batch { task, tags, .. } = gone.into_inner();
@@ -121,8 +113,7 @@ impl<T: Send + 'static> Sessions<T> {
 
     /// Counts a result as taken.
     pub fn done(&mut self, ran: &Ran<T>) {
-        let thread = &mut self.threads[ran.thread];
-        thread.busy = thread.busy.saturating_sub(1);
+        self.threads[ran.thread].busy = false;
     }
 }
 
@@ -214,9 +205,9 @@ mod tests {
     #[test]
     fn answers_come_back_with_their_tags_and_the_thread_is_idle_again() {
         let (mut sessions, _open) = pool(2);
-        assert_eq!((sessions.idle(), sessions.room()), (2, 4));
+        assert_eq!(sessions.idle(), 2);
         sessions.submit(batch(&[1, 2]));
-        assert_eq!((sessions.idle(), sessions.room()), (1, 3));
+        assert_eq!(sessions.idle(), 1);
         let ran = take(&mut sessions);
         assert_eq!((ran.task, &ran.tags[..]), (0, &[1, 2][..]));
         let first = ran.results.unwrap().into_iter().next().unwrap();
@@ -257,13 +248,23 @@ mod tests {
     #[test]
     fn dropping_the_pool_ends_its_threads_with_what_they_run() {
         let (mut sessions, open) = pool(2);
-        (0..4).for_each(|_| sessions.submit(batch(&[99])));
-        (0..4).for_each(|_| open.send(()).unwrap());
+        (0..2).for_each(|_| sessions.submit(batch(&[99])));
+        (0..2).for_each(|_| open.send(()).unwrap());
         let results = sessions.results().clone();
         drop(sessions);
         // The threads are joined, so all of their senders are gone, and what they ran is in the channel.
         let left: Vec<_> = results.iter().collect();
-        assert_eq!(left.len(), 4);
+        assert_eq!(left.len(), 2);
+    }
+
+    #[test]
+    #[should_panic(expected = "only while a thread is idle")]
+    fn a_batch_without_an_idle_thread_is_a_defect_of_the_caller() {
+        let (mut sessions, open) = pool(1);
+        // Opened beforehand, so that dropping the pool does not wait for it.
+        open.send(()).unwrap();
+        sessions.submit(batch(&[99]));
+        sessions.submit(batch(&[1]));
     }
 
     #[test]
@@ -272,7 +273,7 @@ mod tests {
         let mut next = 1000_i64;
         let mut seen = HashSet::new();
         while seen.len() < 600 {
-            while sessions.room() > 0 && next < 1600 {
+            while sessions.idle() > 0 && next < 1600 {
                 sessions.submit(batch(&[next, next + 1]));
                 next += 2;
             }
@@ -280,6 +281,6 @@ mod tests {
                 assert!(seen.insert(tag), "{tag} came twice");
             }
         }
-        assert_eq!((sessions.idle(), sessions.room()), (3, 6));
+        assert_eq!(sessions.idle(), 3);
     }
 }

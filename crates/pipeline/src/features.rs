@@ -17,8 +17,8 @@ pub struct TensorSpec {
     pub name: Arc<str>,
     /// What it holds.
     pub kind: Kind,
-    /// `[]` for one value an event, `[Fixed(n)]` for a matrix, `[Steps, Fixed(n)]` for a sequence, `[Steps]`
-    /// for its mask.
+    /// `[]` for one value an event, `[Fixed(n)]` for a matrix, `[Steps, Fixed(n)]` for a sequence with a mask,
+    /// `[Steps]` for its mask, `[Fixed(keep_last), Fixed(n)]` for a sequence without one.
     pub dims: Vec<Dim>,
 }
 
@@ -123,7 +123,12 @@ impl FeatureEncoder {
                     inputs.push(Compiled::Matrix(fillers(columns, vocabulary)?));
                 }
                 Input::Sequence { tensor, each, keep_last, mask, columns } => {
-                    let steps = Dim::Steps { max: *keep_last };
+                    // Without a mask the model cannot tell padding from history. Padded to the batch's longest, a
+                    // score would depend on who else is in the batch.
+                    let steps = match mask {
+                        Some(_) => Dim::Steps { max: *keep_last },
+                        None => Dim::Fixed(*keep_last),
+                    };
                     let dims = vec![steps, Dim::Fixed(columns.len())];
                     specs.push(TensorSpec { name: tensor.clone(), kind: Kind::Real, dims });
                     if let Some(mask) = mask {
@@ -173,8 +178,11 @@ impl FeatureEncoder {
                             numbers.push(column.number(item).map_err(|why| within(each, why))?);
                         }
                     }
-                    tensors.push(RowTensor { steps: kept.len(), data: TensorData::Real(numbers) });
-                    if *mask {
+                    if !*mask {
+                        numbers.resize(keep_last * columns.len(), 0.0);
+                        tensors.push(RowTensor { steps: 0, data: TensorData::Real(numbers) });
+                    } else {
+                        tensors.push(RowTensor { steps: kept.len(), data: TensorData::Real(numbers) });
                         let ones = TensorData::Integer(vec![1; kept.len()]);
                         tensors.push(RowTensor { steps: kept.len(), data: ones });
                     }

@@ -141,11 +141,12 @@ pub(crate) struct Input {
     pub(crate) missing: Option<f64>,
     /// Columns of a matrix, or of each step of a sequence.
     pub(crate) columns: Option<Vec<Column>>,
-    /// Field that holds a list: one step an item.
+    /// Field that holds a list: one step an item. Absent and null are an empty list: a first customer has no history.
     pub(crate) each: Option<String>,
     /// The most steps; the last ones are kept.
     pub(crate) keep_last: Option<usize>,
-    /// Tensor that gets 1 for a step and 0 for padding.
+    /// Tensor that gets 1 for a step and 0 for padding. With one, lists are padded to the longest of the batch; without
+    /// one always to `keep_last`, so that a score does not depend on who else is in the batch.
     pub(crate) mask: Option<String>,
     /// Text to tokenize. Not supported yet.
     pub(crate) text: Option<String>,

@@ -2,7 +2,7 @@
 
 use std::{io, path::Path, sync::Arc};
 
-use twinlane_pipeline::{FeatureEncoder, Plan, Row, TensorData};
+use twinlane_pipeline::{Dim, FeatureEncoder, Plan, Row, TensorData};
 use twinlane_record::{Reason, Rejection, Value};
 
 fn encoder(inputs: &str) -> FeatureEncoder {
@@ -102,6 +102,15 @@ fn a_list_keeps_its_last_steps_and_its_mask_counts_them() {
         let row = encode(inputs, nothing).expect("no history is a history");
         assert_eq!(row.tensors[0].steps, 0, "{nothing:?}");
     }
+}
+
+#[test]
+fn without_a_mask_a_list_is_always_padded_to_the_same_length() {
+    let inputs = "h: { each: recent, keep_last: 3, columns: [amount] }";
+    assert_eq!(encoder(inputs).specs()[0].dims, [Dim::Fixed(3), Dim::Fixed(1)]);
+    let recent = Value::List(vec![event(&[("amount", Value::Int(7))])]);
+    assert_eq!(numbers(inputs, &[("recent", recent)]), [7.0, 0.0, 0.0]);
+    assert_eq!(numbers(inputs, &[]), [0.0; 3]);
 }
 
 #[test]

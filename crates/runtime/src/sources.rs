@@ -29,6 +29,9 @@ impl Sources {
                 }
                 Format::Json => EventDecoder::json(),
             };
+            for why in decoder.incompatible() {
+                tracing::warn!(topic = %source.topic, why, "events of this schema version become dead letters");
+            }
             let known = |subject: &str| schemas.latest(subject).map(|s| s.field_names());
             let rules = RuleSet::compile(plan, index, &known).map_err(|e| Error::Plan(e.to_string()))?;
             let parts = SourceParts { index, tombstones: source.tombstones, decoder, rules };
