@@ -30,7 +30,7 @@ enum Condition {
     SchemaIs(String),
     Cel {
         program: Program,
-        names: Names,
+        names: Box<Names>,
         text: String,
     },
 }
@@ -250,7 +250,7 @@ fn condition(
             return refuse(format!("no schema of this source has a field `{field}`{known}"));
         }
     }
-    Ok(Condition::Cel { program, names, text: rule.text.clone() })
+    Ok(Condition::Cel { program, names: Box::new(names), text: rule.text.clone() })
 }
 
 /// The name, if the rule is `schema == "name"`.
