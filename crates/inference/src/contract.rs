@@ -4,6 +4,7 @@
 
 use std::{collections::HashMap, fmt, sync::Arc};
 
+use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions};
 use twinlane_pipeline::{Apply, Dim, OutputKind, OutputSpec, TensorSpec};
 
 use crate::signature::{Element, Extent, Signature, Tensor};
@@ -34,6 +35,17 @@ pub(crate) struct Binding {
     pub(crate) outputs: Vec<BoundOutput>,
     /// How many step dimensions there are that vary independently of one another.
     pub(crate) step_groups: usize,
+}
+
+impl Binding {
+    /// Run options that fetch only what the pipeline reads: exports carry outputs that nobody asks for.
+    pub(crate) fn reads_only(&self) -> ort::Result<RunOptions<HasSelectedOutputs>> {
+        let mut names: Vec<&str> = self.outputs.iter().map(|output| &*output.tensor).collect();
+        names.sort_unstable();
+        names.dedup();
+        let selected = names.into_iter().fold(OutputSelector::no_default(), OutputSelector::with);
+        Ok(RunOptions::new()?.with_outputs(selected))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -119,9 +131,26 @@ pub(crate) fn bind(
             Err(problem) => problems.push(problem),
         }
     }
+    for bound in &mut bound_inputs {
+        if let Some(steps) = &mut bound.steps
+            && let Some(size) = groups.pinned(steps.group)
+        {
+            if steps.max > size {
+                problems.push(Mismatch {
+                    tensor: format!("input `{}`", bound.name),
+                    found: format!(
+                        "it has up to {} steps, and an input without a mask whose steps the model names alike has {size}",
+                        steps.max
+                    ),
+                    remedy: "set one `keep_last` for both".to_owned(),
+                });
+            }
+            steps.exactly = Some(size);
+        }
+    }
     let mut bound_outputs = Vec::new();
     for spec in outputs {
-        match bind_output(spec, &model.outputs, max_batch) {
+        match bind_output(spec, &model.outputs, max_batch, &groups) {
             Ok(bound) => bound_outputs.push(bound),
             Err((found, remedy)) => {
                 problems.push(Mismatch { tensor: format!("output `{}`", spec.tensor), found, remedy });
@@ -139,6 +168,8 @@ pub(crate) fn bind(
 struct Groups {
     by_name: HashMap<String, usize>,
     count: usize,
+    /// Named dimensions that a sequence without a mask fills, always to the same length.
+    fixed: HashMap<String, usize>,
 }
 
 impl Groups {
@@ -150,6 +181,17 @@ impl Groups {
         };
         self.count = self.count.max(group + 1);
         group
+    }
+
+    /// The length that a group's steps always have, because a sequence without a mask shares them.
+    fn pinned(&self, group: usize) -> Option<usize> {
+        let of_group = self.by_name.iter().filter(|(_, of)| **of == group);
+        of_group.filter_map(|(name, _)| self.fixed.get(name).copied()).max()
+    }
+
+    /// Whether a dimension is as long as the batch's longest row has steps.
+    fn varies(&self, extent: &Extent) -> bool {
+        matches!(extent, Extent::Named(name) if self.by_name.contains_key(name) && !self.fixed.contains_key(name))
     }
 }
 
@@ -182,6 +224,11 @@ fn bind_input(
         return Err(fails(found, remedy));
     }
     let fitted = fit(&spec.dims, &tensor.dims).map_err(|remedy| fails(both(), &remedy))?;
+    if let ([Dim::Fixed(steps), Dim::Fixed(_)], Some(Extent::Named(name))) =
+        (&spec.dims[..], tensor.dims.get(1))
+    {
+        groups.fixed.insert(name.clone(), *steps);
+    }
     let steps = fitted.steps.map(|(max, extent)| Steps {
         group: groups.of(&extent),
         max,
@@ -232,10 +279,14 @@ fn fit(spec: &[Dim], model: &[Extent]) -> Result<Fitted, String> {
     } else if model.len() != wanted {
         return Err(format!("fill it so that it has {} dimensions after the batch", model.len() - 1));
     }
-    for (size, extent) in inner.iter().zip(&model[lead..]) {
+    for (at, (size, extent)) in inner.iter().zip(&model[lead..]).enumerate() {
         if let Extent::Fixed(has) = extent
             && has != size
         {
+            // A sequence without a mask: its steps are its first dimension.
+            if at == 0 && matches!(spec, [Dim::Fixed(_), Dim::Fixed(_)]) {
+                return Err(format!("set `keep_last: {has}`, or export the model with dynamic steps"));
+            }
             return Err(format!("give it {has} columns, or export the model with {size}"));
         }
     }
@@ -252,6 +303,7 @@ fn bind_output(
     spec: &OutputSpec,
     outputs: &[Tensor],
     max_batch: usize,
+    groups: &Groups,
 ) -> Result<BoundOutput, (String, String)> {
     let Some(tensor) = outputs.iter().find(|tensor| *tensor.name == *spec.tensor) else {
         let found = format!("output `{}` reads it, the model has {}", spec.name, names(outputs));
@@ -270,29 +322,36 @@ fn bind_output(
         let found = format!("the model gives {tensor}, so {batch} whatever the batch");
         return Err((found, "export it with one row per input row and a dynamic first dimension".to_owned()));
     }
+    let inner = tensor.dims.get(1..).unwrap_or(&[]);
+    if inner.iter().any(|extent| groups.varies(extent)) {
+        let found = format!("the model gives {tensor}, as long as the longest event of the batch");
+        return Err((found, "export it pooled, with one result per row".to_owned()));
+    }
     let read = match &spec.kind {
         OutputKind::Class { labels, apply } => class(tensor, labels, *apply)?,
         OutputKind::Number if tensor.element == Element::Text => {
             return Err((format!("the model gives {tensor}"), "read it as `kind: class`".to_owned()));
         }
-        OutputKind::Number => match tensor.dims.get(1..).unwrap_or(&[]) {
+        OutputKind::Number => match inner {
             rest if rest.iter().all(|extent| !matches!(extent, Extent::Fixed(n) if *n != 1)) => Read::Number,
             _ => {
                 let remedy = "read it as `kind: vector`, or as `kind: class` with labels".to_owned();
                 return Err((format!("the model gives {tensor}, a number is one per row"), remedy));
             }
         },
-        OutputKind::Vector
-            if tensor.dims.len() > 2
-                && tensor.dims[1..].iter().any(|extent| !matches!(extent, Extent::Fixed(_))) =>
-        {
-            let found = format!("the model gives {tensor}, so a vector's length would depend on the batch");
-            return Err((found, "export it pooled, with one vector per row".to_owned()));
-        }
         OutputKind::Vector => match (&tensor.element, tensor.dims.len()) {
-            (Element::F16 | Element::F32 | Element::F64, 0 | 2..) => Read::Vector,
             (_, 1) => {
                 return Err((format!("the model gives {tensor}"), "read it as `kind: number`".to_owned()));
+            }
+            (Element::F16 | Element::F32 | Element::F64, rank) => {
+                // A dimension that is told at run time only may follow the batch's longest event, and the vector's
+                // length with it.
+                if rank == 0 || !inner.iter().all(|extent| matches!(extent, Extent::Fixed(_))) {
+                    let found = format!("the model gives {tensor}, so the vector has no length of its own");
+                    let remedy = "export it pooled, one vector of a fixed length per row: [batch, 384]".to_owned();
+                    return Err((found, remedy));
+                }
+                Read::Vector
             }
             _ => {
                 let remedy = "a vector is made of f16, f32 or f64: export it so".to_owned();

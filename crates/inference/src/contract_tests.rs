@@ -183,11 +183,64 @@ fn numbers_and_vectors_are_told_apart_by_shape() {
 }
 
 #[test]
-fn a_vector_whose_length_depends_on_the_batch_is_refused() {
+fn a_vector_whose_length_could_depend_on_the_batch_is_refused() {
     let model = |dims: &[&str]| tensor("hidden", Element::F32, dims);
-    let refusal = bind_one_output(model(&[BATCH, "steps", "384"]), OutputKind::Vector).unwrap_err();
-    assert!(refusal.contains("export it pooled"), "{refusal}");
-    for dims in [&[BATCH, "384"][..], &[BATCH, "width"], &[BATCH, "4", "384"]] {
+    for dims in [&[BATCH, "steps", "384"][..], &[BATCH, "4", "?"], &[BATCH, "width"], &[]] {
+        let refusal = bind_one_output(model(dims), OutputKind::Vector).unwrap_err();
+        assert!(refusal.contains("one vector of a fixed length per row"), "{refusal}");
+    }
+    for dims in [&[BATCH, "384"][..], &[BATCH, "4", "384"]] {
         assert!(bind_one_output(model(dims), OutputKind::Vector).is_ok(), "{dims:?}");
     }
+}
+
+#[test]
+fn an_output_that_is_as_long_as_the_batchs_longest_event_is_refused_whatever_it_is_read_as() {
+    let steps = [Dim::Steps { max: 4 }, Dim::Fixed(1)];
+    let bind_reading = |kind, inputs: &[TensorSpec]| {
+        let model = Signature {
+            inputs: inputs
+                .iter()
+                .map(|spec| {
+                    let dims = [BATCH, "steps", "1"];
+                    tensor(&spec.name, Element::F32, &dims[..=spec.dims.len()])
+                })
+                .collect(),
+            outputs: vec![tensor("y", Element::F32, &[BATCH, "steps"])],
+        };
+        bind(&model, inputs, &[reads("y", kind)], 32)
+    };
+    let masked = [given("history", &steps), given("mask", &steps[..1])];
+    for kind in [OutputKind::Number, OutputKind::Vector, classes(&["a", "b"], None)] {
+        let problems = bind_reading(kind, &masked).unwrap_err();
+        assert!(problems[0].to_string().contains("as long as the longest event of the batch"), "{}", problems[0]);
+    }
+    let unmasked = [given("history", &[Dim::Fixed(2), Dim::Fixed(1)])];
+    assert!(bind_reading(classes(&["a", "b"], None), &unmasked).is_ok(), "always two");
+}
+
+#[test]
+fn a_sequence_without_a_mask_has_one_length_and_so_have_those_that_share_its_steps() {
+    let model = |steps: &str| Signature {
+        inputs: vec![
+            tensor("masked", Element::F32, &[BATCH, steps, "1"]),
+            tensor("mask", Element::Bool, &[BATCH, steps]),
+            tensor("bare", Element::F32, &[BATCH, steps, "1"]),
+        ],
+        outputs: vec![],
+    };
+    let specs = |max, keep_last| {
+        let steps = [Dim::Steps { max }, Dim::Fixed(1)];
+        let bare = [Dim::Fixed(keep_last), Dim::Fixed(1)];
+        [given("masked", &steps), given("mask", &steps[..1]), given("bare", &bare)]
+    };
+    let binding = bind(&model("steps"), &specs(4, 6), &[], 32).unwrap();
+    let exactly: Vec<_> =
+        binding.inputs.iter().map(|input| input.steps.and_then(|steps| steps.exactly)).collect();
+    assert_eq!(exactly, [Some(6), Some(6), None]);
+    assert_eq!(binding.inputs[2].inner, [6, 1]);
+    let problems = bind(&model("steps"), &specs(8, 6), &[], 32).unwrap_err();
+    assert!(problems[0].to_string().ends_with("set one `keep_last` for both"), "{}", problems[0]);
+    let problems = bind(&model("8"), &specs(4, 6), &[], 32).unwrap_err();
+    assert!(problems[0].to_string().contains("set `keep_last: 8`"), "{}", problems[0]);
 }

@@ -1,6 +1,6 @@
-//! Opens a session on the first device that works, and says why the ones before it did not. ONNX Runtime's own
-//! habit is to log a line and go on with the CPU; here a device that fails is an error, and the next one of the
-//! list is tried because the pipeline lists it.
+//! Opens a session on a device, or says why it does not work. ONNX Runtime's own habit is to log a line and go
+//! on with the CPU; here a device that fails is an error, and the next one of the list is tried because the
+//! pipeline lists it. That a device opens does not say that it runs anything: [`crate::placement`] finds out.
 
 use ort::{
     ep::{self, ArenaExtendStrategy, ExecutionProvider, cuda::ConvAlgorithmSearch},
@@ -11,7 +11,7 @@ use ort::{
 };
 use twinlane_pipeline::Device;
 
-use crate::OnnxRuntime;
+use crate::{OnnxRuntime, placement::Profile};
 
 /// What all sessions of one model share.
 pub(crate) struct Opener<'a> {
@@ -19,44 +19,23 @@ pub(crate) struct Opener<'a> {
     pub(crate) bytes: &'a [u8],
 }
 
-/// Why a device was passed over.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct PassedOver {
-    pub(crate) device: Device,
-    pub(crate) why: String,
-}
-
 impl Opener<'_> {
-    /// The first device of the list that works, or all the reasons.
-    pub(crate) fn first_of(
-        &self,
-        devices: &[Device],
-    ) -> Result<(Session, Device, Vec<PassedOver>), Vec<PassedOver>> {
-        let mut passed = Vec::new();
-        for &device in devices {
-            match self.open(device) {
-                Ok(session) => return Ok((session, device, passed)),
-                Err(why) => passed.push(PassedOver { device, why }),
-            }
-        }
-        Err(passed)
-    }
-
-    /// A session on this device and no other.
-    pub(crate) fn open(&self, device: Device) -> Result<Session, String> {
+    /// A session with this device, which the CPU helps out where the device has no kernel for a node. With a
+    /// profile it writes down what runs where, until [`Profile::end`].
+    pub(crate) fn open(&self, device: Device, profile: Option<&Profile>) -> Result<Session, String> {
         match device {
-            Device::Cpu => self.session(device).map_err(|why| why.to_string()),
+            Device::Cpu => self.session(device, profile).map_err(|why| why.to_string()),
             Device::Cuda => {
                 if !ep::CUDA::is_available().map_err(|why| why.to_string())? {
                     let why = "this ONNX Runtime is built without CUDA; use the library of the `onnxruntime-gpu` wheel";
                     return Err(why.to_owned());
                 }
-                self.session(device).map_err(|why| cuda_problem(why.message()))
+                self.session(device, profile).map_err(|why| cuda_problem(why.message()))
             }
         }
     }
 
-    fn session(&self, device: Device) -> ort::Result<Session> {
+    fn session(&self, device: Device, profile: Option<&Profile>) -> ort::Result<Session> {
         // Registered without its arena the CPU would allocate every tensor anew.
         let cpu = ep::CPU::default().with_arena_allocator(true).build().error_on_failure();
         let providers = match device {
@@ -71,7 +50,12 @@ impl Opener<'_> {
                 cpu,
             ],
         };
-        Session::builder(self.runtime.environment())?
+        let builder = Session::builder(self.runtime.environment())?;
+        let builder = match profile {
+            Some(profile) => builder.with_profiling(profile.prefix())?,
+            None => builder,
+        };
+        builder
             // Nothing is registered that the list does not name.
             .with_auto_device(AutoDevicePolicy::PreferCPU)?
             .with_execution_providers(providers)?

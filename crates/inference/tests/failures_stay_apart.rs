@@ -4,8 +4,11 @@ mod support;
 
 use support::{input, load, number, output, real, row, whole};
 use twinlane_inference::RunError;
-use twinlane_pipeline::{Dim, Kind, OutputKind, Row, RowTensor, TensorData, TensorSpec};
-use twinlane_record::{Output, Reason};
+use twinlane_pipeline::{
+    Column, Conversion, Dim, FeatureEncoder, Input, Kind, Models, OutputKind, Publish, Row, RowTensor,
+    Task, TensorData, TensorSpec, Topic,
+};
+use twinlane_record::{Decoder, Format, Output, Reason};
 
 fn index() -> [TensorSpec; 1] {
     [input("index", Kind::Integer, &[])]
@@ -46,6 +49,24 @@ fn a_batch_that_fails_is_cut_until_the_offending_records_stand_alone() {
                 }
             }
         }
+    }
+}
+
+#[test]
+fn a_shape_that_depends_on_the_data_costs_the_rows_that_cause_it_not_the_worker() {
+    let mut model =
+        load("compress", &[input("x", Kind::Real, &[])], &[output("y", OutputKind::Number)]).unwrap();
+    model.warm_up().unwrap();
+    let rows = [1.0, -1.0, 2.0, 3.0, -2.0].map(|x| row([real(&[x])]));
+    let answers = model.run(&rows).unwrap();
+    assert_eq!([0, 2, 3].map(|at| number(&answers[at])), [1.0, 2.0, 3.0]);
+    for at in [1, 4] {
+        let rejection = answers[at].as_ref().unwrap_err();
+        assert_eq!(rejection.reason, Reason::ModelFailed);
+        assert_eq!(
+            rejection.detail,
+            "output tensor `y` came back as f32[0] where [1, 1] of numbers is needed"
+        );
     }
 }
 
@@ -103,4 +124,37 @@ fn a_score_is_the_same_alone_and_in_any_batch() {
             }
         }
     }
+}
+
+#[test]
+fn without_a_mask_too_a_score_does_not_depend_on_the_neighbours_history() {
+    // The model takes the mean over all steps, padding included: it notices each step too many.
+    let amount = Column { field: "amount".into(), conversion: Conversion::Number, missing: None };
+    let history = Input::Sequence {
+        tensor: "x".into(),
+        each: "history".into(),
+        keep_last: 4,
+        mask: None,
+        columns: vec![amount],
+    };
+    let outputs = vec![output("y", OutputKind::Number)];
+    let topic = Topic { name: "answers".into(), partitions: 1 };
+    let task = Task {
+        name: "mean".into(),
+        models: Models::default(),
+        inputs: vec![history],
+        outputs: outputs.clone(),
+        publish: Publish { topic, format: Format::Json, carry: vec![] },
+    };
+    let encoder = FeatureEncoder::new(&task, &|_| unreachable!("no vocabulary")).unwrap();
+    let mut model = load("mean", encoder.specs(), &outputs).unwrap();
+    let rows = ["[]", r#"[{"amount": 8}]"#, r#"[{"amount": 1}, {"amount": 2}, {"amount": 3}, {"amount": 6}]"#]
+        .map(|history| {
+            let event = Decoder::json().decode(format!(r#"{{"history": {history}}}"#).as_bytes()).unwrap();
+            encoder.encode(&event.value).unwrap()
+        });
+    let alone: Vec<f64> =
+        rows.iter().map(|row| number(&model.run(std::slice::from_ref(row)).unwrap()[0])).collect();
+    let together: Vec<f64> = model.run(&rows).unwrap().iter().map(number).collect();
+    assert_eq!((alone, together), (vec![0.0, 2.0, 3.0], vec![0.0, 2.0, 3.0]));
 }

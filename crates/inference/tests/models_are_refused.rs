@@ -41,6 +41,14 @@ fn a_list_of_maps_is_refused_with_the_option_that_exports_a_tensor() {
 }
 
 #[test]
+fn a_vector_per_step_is_refused_since_its_length_would_follow_the_neighbours() {
+    let steps = Dim::Steps { max: 4 };
+    let inputs = [input("x", Kind::Real, &[steps, Dim::Fixed(2)])];
+    let error = load("per_step", &inputs, &[output("hidden", OutputKind::Vector)]).unwrap_err().to_string();
+    assert!(error.contains("export it pooled"), "{error}");
+}
+
+#[test]
 fn a_batch_of_one_runs_when_the_lane_batches_nothing() {
     let (path, inputs, outputs) = (path("one_row"), x(2), [output("y", OutputKind::Number)]);
     let source = |max_batch| ModelSource {
@@ -76,15 +84,12 @@ fn checking_gives_the_digest_that_answers_will_carry() {
 fn a_gpu_that_is_not_there_is_passed_over_only_when_the_list_says_so() {
     let (inputs, outputs) = (x(3), [output("y", OutputKind::Number)]);
     match load_on("linear", &inputs, &outputs, &[Device::Cuda]) {
-        Ok(model) => {
-            assert_eq!((model.device(), model.fallback()), (Device::Cuda, None), "this machine has a GPU")
-        }
+        Ok(model) => assert_eq!(model.device(), Device::Cuda, "this machine has a GPU"),
         Err(error) => {
             assert!(matches!(error, Error::NoDevice { .. }), "{error}");
             assert!(error.to_string().contains("cuda: "), "{error}");
             let model = load_on("linear", &inputs, &outputs, &[Device::Cuda, Device::Cpu]).unwrap();
             assert_eq!(model.device(), Device::Cpu);
-            assert!(model.fallback().unwrap().starts_with("cuda: "), "{:?}", model.fallback());
         }
     }
     assert!(matches!(load_on("linear", &inputs, &outputs, &[]), Err(Error::NoDevice { .. })));

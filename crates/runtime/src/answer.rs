@@ -10,6 +10,17 @@ use twinlane_record::{Coordinates, DeadLetter, Envelope, Headers, Reason, Reject
 use crate::{Error, Settled};
 use twinlane_delivery::Ticket;
 
+/// A record that a stage read.
+#[derive(Clone, Copy, Debug)]
+pub struct Read<'e> {
+    /// Its receipt from the ledger.
+    pub ticket: Ticket,
+    /// The record.
+    pub event: &'e Envelope,
+    /// Where its event stands on its source topic.
+    pub origin: &'e Coordinates,
+}
+
 /// Knows the topics that a stage produces to.
 #[derive(Clone, Debug)]
 pub struct Answers {
@@ -32,19 +43,17 @@ impl Answers {
         Ok(Self { stage, dead_letters, topics })
     }
 
-    /// An answer for the event at `origin`, whose output stands in the partition derived from the partition
-    /// `from` that this stage read. One that is too large becomes a dead letter.
-    #[expect(clippy::too_many_arguments, reason = "each is a different part of one record")]
+    /// An answer, in the partition derived from the one that this stage read. One that is too large becomes a
+    /// dead letter.
     pub fn answer(
         &self,
-        ticket: Ticket,
-        event: &Envelope,
-        origin: &Coordinates,
+        read: Read<'_>,
         topic: &Arc<str>,
         value: Option<bytes::Bytes>,
         headers: Headers,
         verdict: Verdict,
     ) -> Settled {
+        let Read { ticket, event, .. } = read;
         let output = Outgoing {
             topic: topic.clone(),
             partition: self.partition(topic, event.at.partition),
@@ -61,15 +70,13 @@ impl Answers {
             "the output of {} bytes is over the limit of topic {topic}, {limit} bytes",
             output.wire_size()
         );
-        self.dead_letter(ticket, event, origin, &Rejection::new(Reason::OutputTooLarge, detail), None)
+        self.dead_letter(read, &Rejection::new(Reason::OutputTooLarge, detail), None)
     }
 
-    /// The dead letter of the event at `origin`, with the bytes that this stage read.
+    /// The dead letter, with the bytes that this stage read.
     pub fn dead_letter(
         &self,
-        ticket: Ticket,
-        event: &Envelope,
-        origin: &Coordinates,
+        Read { ticket, event, origin }: Read<'_>,
         rejection: &Rejection,
         model_digest: Option<&Arc<str>>,
     ) -> Settled {

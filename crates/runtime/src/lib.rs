@@ -20,7 +20,7 @@ mod stage;
 mod tally;
 mod work;
 
-pub use answer::Answers;
+pub use answer::{Answers, Read};
 pub use error::Error;
 pub use router::Router;
 pub use scorer::{Scorer, TaskParts};

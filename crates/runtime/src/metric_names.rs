@@ -24,6 +24,3 @@ pub const PARTITIONS: &str = "twinlane_assigned_partitions";
 pub const HALTED: &str = "twinlane_halted_partitions";
 /// Histogram: records per committed window. Label `stage`.
 pub const WINDOW_RECORDS: &str = "twinlane_window_records";
-/// Histogram: seconds from an event's own timestamp to the end of the commit that answered it, one sample per
-/// partition and window (its oldest record). Label `stage`.
-pub const EVENT_SECONDS: &str = "twinlane_event_to_commit_seconds";

@@ -11,7 +11,7 @@ use twinlane_delivery::Ticket;
 use twinlane_pipeline::{Action, LaneName, Plan, Tombstones};
 use twinlane_record::{Envelope, Reason, Rejection, Verdict, headers};
 
-use crate::{Answers, Error, Settled, Sources, Verdicts, Work, sources::SourceParts};
+use crate::{Answers, Error, Read, Settled, Sources, Verdicts, Work, sources::SourceParts};
 
 /// Routes events of the sources that need it.
 pub struct Router {
@@ -52,7 +52,8 @@ impl Router {
         if self.owns_rest { settled() } else { Settled { ticket, verdict: Verdict::Elsewhere, output: None } }
     }
 
-    fn forward(&self, ticket: Ticket, event: &Envelope, route: &str, task: usize) -> Settled {
+    fn forward(&self, read: Read<'_>, route: &str, task: usize) -> Settled {
+        let event = read.event;
         let mut carried = event.headers.without_reserved();
         carried.push(headers::EVENT_ID, event.at.to_string());
         carried.push(headers::ROUTE, route.as_bytes().to_vec());
@@ -62,7 +63,7 @@ impl Router {
             carried.push(headers::DEAD_COUNT, deaths.to_string());
         }
         let topic = &self.topics[task];
-        self.answers.answer(ticket, event, &event.at, topic, event.value.clone(), carried, Verdict::Routed)
+        self.answers.answer(read, topic, event.value.clone(), carried, Verdict::Routed)
     }
 }
 
@@ -71,8 +72,8 @@ impl Work for Router {
 
     fn receive(&mut self, ticket: Ticket, event: Envelope, verdicts: &mut Verdicts) {
         let skipped = || Settled { ticket, verdict: Verdict::Skipped, output: None };
-        let dead =
-            |rejection: &Rejection| self.answers.dead_letter(ticket, &event, &event.at, rejection, None);
+        let read = Read { ticket, event: &event, origin: &event.at };
+        let dead = |rejection: &Rejection| self.answers.dead_letter(read, rejection, None);
         let Some(source) = self.sources.by_topic(&event.at.topic) else {
             let rejection = Rejection::new(Reason::NoRoute, "no source of this pipeline names its topic");
             return verdicts.push(self.rest(ticket, || dead(&rejection)));
@@ -88,7 +89,7 @@ impl Work for Router {
                 Ok(route) => match &self.routes[route] {
                     (_, Action::Skip { .. }) => self.rest(ticket, skipped),
                     (name, Action::Score { task, lane }) if *lane == self.lane => {
-                        self.forward(ticket, &event, name, *task)
+                        self.forward(read, name, *task)
                     }
                     _ => Settled { ticket, verdict: Verdict::Elsewhere, output: None },
                 },

@@ -11,7 +11,7 @@ use twinlane_record::{
     Verdict, headers,
 };
 
-use crate::{Answers, Error, Settled, Sources, Verdicts, Work, answer::now_ms, sources::SourceParts};
+use crate::{Answers, Error, Read, Settled, Sources, Verdicts, Work, answer::now_ms, sources::SourceParts};
 
 /// What a worker needs for one task of its lane.
 pub struct TaskParts {
@@ -172,7 +172,8 @@ impl Scorer {
         let Identity { route, task: at, source, origin } = match self.identify(&event) {
             Ok(found) => found,
             Err(rejection) => {
-                return Err(Box::new(self.answers.dead_letter(ticket, &event, &event.at, &rejection, None)));
+                let read = Read { ticket, event: &event, origin: &event.at };
+                return Err(Box::new(self.answers.dead_letter(read, &rejection, None)));
             }
         };
         let task = &self.tasks[at];
@@ -186,7 +187,8 @@ impl Scorer {
         match encoded {
             Err(rejection) => {
                 let digest = Some(&task.parts.model_digest);
-                Err(Box::new(self.answers.dead_letter(ticket, &event, &origin, &rejection, digest)))
+                let read = Read { ticket, event: &event, origin: &origin };
+                Err(Box::new(self.answers.dead_letter(read, &rejection, digest)))
             }
             Ok((row, carried)) => {
                 let event_id = origin.to_string().into();
@@ -230,9 +232,7 @@ impl Scorer {
             scored_time_ms: now_ms(),
         };
         self.answers.answer(
-            pending.ticket,
-            &pending.event,
-            &pending.origin,
+            Read { ticket: pending.ticket, event: &pending.event, origin: &pending.origin },
             &task.topic,
             Some(task.parts.codec.encode(&scored)),
             carried_headers,
@@ -270,9 +270,7 @@ impl Work for Scorer {
             verdicts.push(match result {
                 Ok(outputs) => self.scored(task, pending, outputs),
                 Err(rejection) => self.answers.dead_letter(
-                    pending.ticket,
-                    &pending.event,
-                    &pending.origin,
+                    Read { ticket: pending.ticket, event: &pending.event, origin: &pending.origin },
                     &rejection,
                     Some(&task.parts.model_digest),
                 ),

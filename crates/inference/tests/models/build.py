@@ -99,6 +99,18 @@ write("four_steps", [N("ReduceSum", ["x", "axes"], ["y"], keepdims=0)],
       [tensor("x", T.FLOAT, "batch", 4, 1)], [tensor("y", T.FLOAT, "batch")],
       [const("axes", [1, 2], np.int64)])
 
+# A mean over steps without a mask: padding changes the score.
+write("mean", [N("ReduceMean", ["x"], ["y"], axes=[1, 2], keepdims=0)],
+      [tensor("x", T.FLOAT, "batch", "steps", 1)], [tensor("y", T.FLOAT, "batch")])
+
+# A vector per step instead of one per row.
+write("per_step", [N("Tanh", ["x"], ["hidden"])],
+      [tensor("x", T.FLOAT, "batch", "steps", 2)], [tensor("hidden", T.FLOAT, "batch", "steps", 2)])
+
+# Answers only what is not negative: how many rows come out depends on the data.
+write("compress", [N("GreaterOrEqual", ["x", "zero"], ["kept"]), N("Compress", ["x", "kept"], ["y"], axis=0)],
+      [tensor("x", T.FLOAT, "batch")], [tensor("y", T.FLOAT, "kept_rows")], [const("zero", 0)])
+
 # A batch of exactly one.
 write("one_row", [N("MatMul", ["x", "w"], ["y"])],
       [tensor("x", T.FLOAT, 1, 2)], [tensor("y", T.FLOAT, 1, 1)], [const("w", [[1], [1]])])

@@ -1,0 +1,199 @@
+//! From a model's file to sessions that are ready: the file is read and hashed once, the first device of the list
+//! that works and really runs the model is chosen once, and the model is held to the pipeline's contract.
+
+use std::{fs, path::Path, sync::Arc};
+
+use ort::session::Session;
+use sha2::{Digest, Sha256};
+use twinlane_pipeline::{Device, OutputSpec, TensorSpec};
+
+use crate::{
+    Error, OnnxRuntime,
+    contract::{self, Binding},
+    device::Opener,
+    metric_names::device_in_use,
+    pack::Packer,
+    placement::{Placement, Profile},
+    signature::Signature,
+    warm_up,
+};
+
+/// Where a model comes from, and what the pipeline wants of it.
+#[derive(Clone, Copy, Debug)]
+pub struct ModelSource<'a> {
+    /// Task.
+    pub task: &'a str,
+    /// ONNX file.
+    pub path: &'a Path,
+    /// What rows are made of, in their order.
+    pub inputs: &'a [TensorSpec],
+    /// What is read from it.
+    pub outputs: &'a [OutputSpec],
+    /// Devices; the first that works is taken.
+    pub devices: &'a [Device],
+    /// Most rows per run.
+    pub max_batch: usize,
+}
+
+/// A loaded model, before threads take it.
+pub(crate) struct Loaded {
+    /// All on one device. Each holds its own copy of the weights.
+    pub(crate) sessions: Vec<Session>,
+    pub(crate) binding: Binding,
+    pub(crate) device: Device,
+    /// SHA-256 of the file, the first 16 hex digits.
+    pub(crate) digest: Arc<str>,
+}
+
+/// Why a device was passed over.
+struct PassedOver {
+    device: Device,
+    why: String,
+}
+
+/// Checks that a model fits its pipeline, without preparing it for work; the answer is its digest.
+pub fn check_contract(runtime: &OnnxRuntime, source: &ModelSource<'_>) -> Result<Arc<str>, Error> {
+    let bytes = read(source)?;
+    let opener = Opener { runtime, bytes: &bytes };
+    let session = opener.open(Device::Cpu, None).map_err(|why| cannot_load(source, why))?;
+    bind(source, &session)?;
+    Ok(digest(&bytes))
+}
+
+/// Loads a model for so many threads.
+pub(crate) fn load(
+    runtime: &OnnxRuntime,
+    source: &ModelSource<'_>,
+    threads: usize,
+) -> Result<Loaded, Error> {
+    let bytes = read(source)?;
+    let opener = Opener { runtime, bytes: &bytes };
+    let digest = digest(&bytes);
+    let (first, binding, device) = first_device(&opener, source)?;
+    tracing::info!(
+        task = source.task,
+        device = device.as_str(),
+        digest = &*digest,
+        path = %source.path.display(),
+        "model loaded"
+    );
+    let mut sessions = vec![first];
+    for _ in 1..threads {
+        sessions.push(opener.open(device, None).map_err(|why| cannot_load(source, why))?);
+    }
+    Ok(Loaded { sessions, binding, device, digest })
+}
+
+/// The first device of the list that works and runs the model, or why none does.
+fn first_device(opener: &Opener<'_>, source: &ModelSource<'_>) -> Result<(Session, Binding, Device), Error> {
+    let mut passed = Vec::new();
+    for &device in source.devices {
+        // Only a session with more than one provider has a choice of where its nodes run.
+        let profile = (device != Device::Cpu).then(Profile::begin).transpose();
+        let opened = profile.and_then(|profile| Ok((opener.open(device, profile.as_ref())?, profile)));
+        let (mut session, profile) = match opened {
+            Ok(opened) => opened,
+            Err(why) => {
+                passed.push(PassedOver { device, why });
+                continue;
+            }
+        };
+        // A model that does not fit is refused, whatever the device.
+        let binding = bind(source, &session)?;
+        let placed = profile.map_or(Ok(()), |profile| {
+            let placement = trial(&mut session, &binding, source.inputs, &profile)?;
+            let share = placement.verify(device)?;
+            tracing::info!(task = source.task, device = device.as_str(), nodes = share, "where the model runs");
+            Ok(())
+        });
+        match placed {
+            Ok(()) => {
+                report(source, device, &passed);
+                return Ok((session, binding, device));
+            }
+            Err(why) => passed.push(PassedOver { device, why }),
+        }
+    }
+    Err(refused(source, &passed))
+}
+
+/// Runs one made-up row and reads from the session's profile where each node ran. The profile ends here: later
+/// runs cost what they cost without one.
+fn trial(
+    session: &mut Session,
+    binding: &Binding,
+    specs: &[TensorSpec],
+    profile: &Profile,
+) -> Result<Placement, String> {
+    let mut packer = Packer::new(binding);
+    packer.pack(&[warm_up::row(specs)]);
+    let run = |session: &mut Session| -> ort::Result<()> {
+        let inputs = packer.views()?;
+        session.run_with_options(inputs.as_slice(), &binding.reads_only()?).map(drop)
+    };
+    run(session).map_err(|why| format!("its first run fails: {why}"))?;
+    profile.end(session)
+}
+
+fn read(source: &ModelSource<'_>) -> Result<Vec<u8>, Error> {
+    fs::read(source.path).map_err(|error| Error::Read {
+        task: source.task.to_owned(),
+        path: source.path.to_owned(),
+        source: error,
+    })
+}
+
+fn bind(source: &ModelSource<'_>, session: &Session) -> Result<Binding, Error> {
+    contract::bind(&Signature::of(session), source.inputs, source.outputs, source.max_batch).map_err(
+        |problems| Error::Contract {
+            task: source.task.to_owned(),
+            path: source.path.to_owned(),
+            problems: problems.iter().map(ToString::to_string).collect(),
+        },
+    )
+}
+
+fn digest(bytes: &[u8]) -> Arc<str> {
+    let digest = Sha256::digest(bytes);
+    digest[..8].iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
+}
+
+pub(crate) fn cannot_load(source: &ModelSource<'_>, why: String) -> Error {
+    let remedy = if why.contains("model_path must not be empty") || why.contains("external data") {
+        " (its weights lie in a second file: export it as one file, so that its digest names all of it)"
+    } else {
+        ""
+    };
+    Error::Load { task: source.task.to_owned(), path: source.path.to_owned(), why: format!("{why}{remedy}") }
+}
+
+/// No device took the model. The CPU takes every sound one, so its reason is about the file.
+fn refused(source: &ModelSource<'_>, passed: &[PassedOver]) -> Error {
+    match passed.iter().find(|passed| passed.device == Device::Cpu) {
+        Some(cpu) => cannot_load(source, cpu.why.clone()),
+        None => {
+            let tried = if passed.is_empty() { "the list is empty".to_owned() } else { reasons(passed) };
+            Error::NoDevice { task: source.task.to_owned(), tried }
+        }
+    }
+}
+
+fn reasons(passed: &[PassedOver]) -> String {
+    let reasons = passed.iter().map(|passed| format!("{}: {}", passed.device.as_str(), passed.why));
+    reasons.collect::<Vec<_>>().join("; ")
+}
+
+fn report(source: &ModelSource<'_>, device: Device, passed: &[PassedOver]) {
+    let task = source.task;
+    for PassedOver { device: wanted, why } in passed {
+        device_in_use(task, wanted.as_str()).set(0.0);
+        tracing::warn!(
+            task,
+            wanted = wanted.as_str(),
+            device = device.as_str(),
+            why,
+            "the model runs on another device of its list"
+        );
+    }
+    device_in_use(task, device.as_str()).set(1.0);
+}
