@@ -348,7 +348,8 @@ fn bind_output(
                 // length with it.
                 if rank == 0 || !inner.iter().all(|extent| matches!(extent, Extent::Fixed(_))) {
                     let found = format!("the model gives {tensor}, so the vector has no length of its own");
-                    let remedy = "export it pooled, one vector of a fixed length per row: [batch, 384]".to_owned();
+                    let remedy =
+                        "export it pooled, one vector of a fixed length per row: [batch, 384]".to_owned();
                     return Err((found, remedy));
                 }
                 Read::Vector

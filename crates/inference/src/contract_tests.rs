@@ -213,7 +213,11 @@ fn an_output_that_is_as_long_as_the_batchs_longest_event_is_refused_whatever_it_
     let masked = [given("history", &steps), given("mask", &steps[..1])];
     for kind in [OutputKind::Number, OutputKind::Vector, classes(&["a", "b"], None)] {
         let problems = bind_reading(kind, &masked).unwrap_err();
-        assert!(problems[0].to_string().contains("as long as the longest event of the batch"), "{}", problems[0]);
+        assert!(
+            problems[0].to_string().contains("as long as the longest event of the batch"),
+            "{}",
+            problems[0]
+        );
     }
     let unmasked = [given("history", &[Dim::Fixed(2), Dim::Fixed(1)])];
     assert!(bind_reading(classes(&["a", "b"], None), &unmasked).is_ok(), "always two");

@@ -61,11 +61,7 @@ pub fn check_contract(runtime: &OnnxRuntime, source: &ModelSource<'_>) -> Result
 }
 
 /// Loads a model for so many threads.
-pub(crate) fn load(
-    runtime: &OnnxRuntime,
-    source: &ModelSource<'_>,
-    threads: usize,
-) -> Result<Loaded, Error> {
+pub(crate) fn load(runtime: &OnnxRuntime, source: &ModelSource<'_>, threads: usize) -> Result<Loaded, Error> {
     let bytes = read(source)?;
     let opener = Opener { runtime, bytes: &bytes };
     let digest = digest(&bytes);
@@ -103,7 +99,12 @@ fn first_device(opener: &Opener<'_>, source: &ModelSource<'_>) -> Result<(Sessio
         let placed = profile.map_or(Ok(()), |profile| {
             let placement = trial(&mut session, &binding, source.inputs, &profile)?;
             let share = placement.verify(device)?;
-            tracing::info!(task = source.task, device = device.as_str(), nodes = share, "where the model runs");
+            tracing::info!(
+                task = source.task,
+                device = device.as_str(),
+                nodes = share,
+                "where the model runs"
+            );
             Ok(())
         });
         match placed {

@@ -198,7 +198,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Run(why) => f.write_str(why),
-            Self::Output(error) => error.fmt(f),
+            Self::Output(error) => write!(f, "{error}"),
         }
     }
 }

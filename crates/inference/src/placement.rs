@@ -99,8 +99,8 @@ pub(crate) fn ran_on(profile: &str) -> Result<Placement, String> {
         /// Missing on the waits before and after a node that some versions write.
         provider: Option<String>,
     }
-    let events: Vec<Event> =
-        serde_json::from_str(profile).map_err(|why| format!("ONNX Runtime's profile is unreadable: {why}"))?;
+    let events: Vec<Event> = serde_json::from_str(profile)
+        .map_err(|why| format!("ONNX Runtime's profile is unreadable: {why}"))?;
     let mut placement = Placement::default();
     for event in events.into_iter().filter(|event| event.cat == "Node") {
         if let Args { op_name: Some(operator), provider: Some(provider) } = event.args

@@ -38,7 +38,10 @@ fn a_recorded_profile_of_a_cpu_bears_out_the_cpu_and_nothing_else() {
     assert_eq!(placement.providers, [("CPUExecutionProvider".to_owned(), operators.to_vec())].into());
     assert_eq!(placement.verify(Device::Cpu).unwrap(), "4 of 4");
     let refusal = placement.verify(Device::Cuda).unwrap_err();
-    assert!(refusal.contains("nodes here: 0 of 4, elsewhere ArgMax, LabelEncoder, Mul, Softmax"), "{refusal}");
+    assert!(
+        refusal.contains("nodes here: 0 of 4, elsewhere ArgMax, LabelEncoder, Mul, Softmax"),
+        "{refusal}"
+    );
 }
 
 #[test]
@@ -90,8 +93,7 @@ fn a_real_profile_says_where_each_node_of_a_session_ran() {
 
     let profile = Profile::begin().unwrap();
     let folder = profile.prefix().parent().unwrap().to_owned();
-    let mut session =
-        Opener { runtime: &runtime, bytes: &bytes }.open(Device::Cpu, Some(&profile)).unwrap();
+    let mut session = Opener { runtime: &runtime, bytes: &bytes }.open(Device::Cpu, Some(&profile)).unwrap();
     let run = |session: &mut Session| {
         let x = ort::value::TensorRef::from_array_view(([1_usize, 3], &[0.0_f32, 1.0, 2.0][..])).unwrap();
         session.run(ort::inputs![x]).map(drop).unwrap();
@@ -102,7 +104,8 @@ fn a_real_profile_says_where_each_node_of_a_session_ran() {
     assert!(placement.verify(Device::Cuda).is_err());
 
     // Nothing is written once the profile has ended, and nothing stays behind.
-    let written = || fs::read_dir(&folder).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum::<u64>();
+    let written =
+        || fs::read_dir(&folder).unwrap().map(|e| e.unwrap().metadata().unwrap().len()).sum::<u64>();
     let before = written();
     run(&mut session);
     assert_eq!(written(), before);

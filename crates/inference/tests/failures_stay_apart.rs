@@ -5,10 +5,10 @@ mod support;
 use support::{input, load, number, output, real, row, whole};
 use twinlane_inference::RunError;
 use twinlane_pipeline::{
-    Column, Conversion, Dim, FeatureEncoder, Input, Kind, Models, OutputKind, Publish, Row, RowTensor,
-    Task, TensorData, TensorSpec, Topic,
+    Column, Conversion, Dim, FeatureEncoder, Input, Kind, Models, OutputKind, Publish, Row, RowTensor, Task,
+    TensorData, TensorSpec, Topic,
 };
-use twinlane_record::{Decoder, Format, Output, Reason};
+use twinlane_record::{EventDecoder, Format, Output, Reason};
 
 fn index() -> [TensorSpec; 1] {
     [input("index", Kind::Integer, &[])]
@@ -148,11 +148,14 @@ fn without_a_mask_too_a_score_does_not_depend_on_the_neighbours_history() {
     };
     let encoder = FeatureEncoder::new(&task, &|_| unreachable!("no vocabulary")).unwrap();
     let mut model = load("mean", encoder.specs(), &outputs).unwrap();
-    let rows = ["[]", r#"[{"amount": 8}]"#, r#"[{"amount": 1}, {"amount": 2}, {"amount": 3}, {"amount": 6}]"#]
-        .map(|history| {
-            let event = Decoder::json().decode(format!(r#"{{"history": {history}}}"#).as_bytes()).unwrap();
-            encoder.encode(&event.value).unwrap()
-        });
+    let rows =
+        ["[]", r#"[{"amount": 8}]"#, r#"[{"amount": 1}, {"amount": 2}, {"amount": 3}, {"amount": 6}]"#].map(
+            |history| {
+                let event =
+                    EventDecoder::json().decode(format!(r#"{{"history": {history}}}"#).as_bytes()).unwrap();
+                encoder.encode(&event.value).unwrap()
+            },
+        );
     let alone: Vec<f64> =
         rows.iter().map(|row| number(&model.run(std::slice::from_ref(row)).unwrap()[0])).collect();
     let together: Vec<f64> = model.run(&rows).unwrap().iter().map(number).collect();

@@ -9,12 +9,12 @@ use serde_json::Value as Json;
 use support::runtime;
 use twinlane_inference::{Answer, Model, ModelSource};
 use twinlane_pipeline::{Device, FeatureEncoder, Plan, Row, Task, Variant};
-use twinlane_record::{Decoder, Output};
+use twinlane_record::{EventDecoder, Output};
 
-/// The largest difference of a score between alone and together. Scores are probabilities in f32 after up to 12
-/// layers; kernels add up in another order for another batch, which moved none by more than 4e-6 when this was
-/// written.
-const TOLERANCE: f64 = 2e-5;
+/// The largest difference of a score alone and in a batch. Scores are probabilities in f32, and kernels may add up
+/// in another order for another batch size. Measured: 1.2e-7, the last bit or two; a mask that does not hold moved
+/// scores by 0.2 and more.
+const TOLERANCE: f64 = 5e-6;
 
 fn commerce() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../pipelines/commerce")
@@ -34,6 +34,10 @@ fn events(samples: &str) -> Vec<Json> {
                     Json::Number(amount) if name == "amount" || name == "dollars" => {
                         let varied = amount.as_f64().unwrap() * (0.25 + 0.35 * keep as f64);
                         *field = Json::from(varied);
+                    }
+                    // Milliseconds, which Avro's schema calls a time; JSON writes one as text.
+                    field if name == "placed_at" => {
+                        *field = format!("2019-06-{:02}T05:{:02}:00Z", 1 + keep, 7 * at).into();
                     }
                     _ => {}
                 }
@@ -64,7 +68,7 @@ fn outlier(events: &[Json]) -> Json {
 }
 
 fn rows(task: &Task, events: &[Json], encoder: &FeatureEncoder) -> Vec<Row> {
-    let decoder = Decoder::json();
+    let decoder = EventDecoder::json();
     let encode = |event: &Json| {
         let decoded = decoder.decode(event.to_string().as_bytes()).unwrap();
         encoder.encode(&decoded.value).unwrap_or_else(|why| panic!("{}: {why}", task.name))
@@ -107,7 +111,8 @@ fn a_score_is_its_events_own(task: &str, variant: Variant, samples: &str) {
     let rows = rows(task, &events, &encoder);
     let alone: Vec<Vec<f64>> =
         rows.iter().map(|row| scores(&model.run(std::slice::from_ref(row)).unwrap()[0])).collect();
-    let different = alone.iter().map(|scores| (scores[0] * 1e4) as i64).collect::<std::collections::HashSet<_>>();
+    let different =
+        alone.iter().map(|scores| (scores[0] * 1e4) as i64).collect::<std::collections::HashSet<_>>();
     assert!(different.len() > 10, "the rows are different events: {alone:?}");
 
     let mut largest = 0.0_f64;
