@@ -22,17 +22,17 @@ fn commerce() -> PathBuf {
 
 /// The sample events, each with histories of every length and other amounts.
 fn events(samples: &str) -> Vec<Json> {
-    let text = fs::read_to_string(commerce().join("samples").join(samples)).unwrap();
-    let samples: Vec<Json> = serde_json::from_str(&text).unwrap();
+    let text = fs::read_to_string(commerce().join("samples").join(samples)).expect("samples");
+    let samples: Vec<Json> = serde_json::from_str(&text).expect("samples are JSON");
     let mut events = Vec::new();
     for (at, sample) in samples.iter().enumerate() {
         for keep in 0..12_usize {
             let mut event = sample["event"].clone();
-            for (name, field) in event.as_object_mut().unwrap() {
+            for (name, field) in event.as_object_mut().expect("an event has fields") {
                 match field {
                     Json::Array(items) => items.truncate(keep + at),
                     Json::Number(amount) if name == "amount" || name == "dollars" => {
-                        let varied = amount.as_f64().unwrap() * (0.25 + 0.35 * keep as f64);
+                        let varied = amount.as_f64().expect("a double") * (0.25 + 0.35 * keep as f64);
                         *field = Json::from(varied);
                     }
                     // Milliseconds, which Avro's schema calls a time; JSON writes one as text.
@@ -52,7 +52,9 @@ fn events(samples: &str) -> Vec<Json> {
 fn outlier(events: &[Json]) -> Json {
     fn enlarge(value: &mut Json) {
         match value {
-            Json::Number(number) if number.is_f64() => *value = Json::from(number.as_f64().unwrap() * 1e6),
+            Json::Number(number) if number.is_f64() => {
+                *value = Json::from(number.as_f64().expect("a double") * 1e6);
+            }
             Json::Array(items) => {
                 items.iter_mut().for_each(enlarge);
                 let first = items.first().cloned();
@@ -62,7 +64,7 @@ fn outlier(events: &[Json]) -> Json {
             _ => {}
         }
     }
-    let mut event = events.last().unwrap().clone();
+    let mut event = events.last().expect("there are samples").clone();
     enlarge(&mut event);
     event
 }
@@ -70,7 +72,7 @@ fn outlier(events: &[Json]) -> Json {
 fn rows(task: &Task, events: &[Json], encoder: &FeatureEncoder) -> Vec<Row> {
     let decoder = EventDecoder::json();
     let encode = |event: &Json| {
-        let decoded = decoder.decode(event.to_string().as_bytes()).unwrap();
+        let decoded = decoder.decode(event.to_string().as_bytes()).expect("it is JSON");
         encoder.encode(&decoded.value).unwrap_or_else(|why| panic!("{}: {why}", task.name))
     };
     events.iter().map(encode).collect()
@@ -90,27 +92,30 @@ fn scores(answer: &Answer) -> Vec<f64> {
 
 fn a_score_is_its_events_own(task: &str, variant: Variant, samples: &str) {
     let file = commerce().join("pipeline.yaml");
-    let plan = Plan::parse(&fs::read_to_string(&file).unwrap(), "pipeline.yaml").unwrap();
-    let task = plan.tasks.iter().find(|t| *t.name == *task).unwrap();
-    let encoder =
-        FeatureEncoder::new(task, &|vocabulary| fs::read_to_string(commerce().join(vocabulary))).unwrap();
+    let text = fs::read_to_string(file).expect("the pipeline file");
+    let plan = Plan::parse(&text, "pipeline.yaml").expect("the pipeline is sound");
+    let task = plan.tasks.iter().find(|t| *t.name == *task).expect("the task is there");
+    let encoder = FeatureEncoder::new(task, &|vocabulary| fs::read_to_string(commerce().join(vocabulary)))
+        .expect("vocabularies");
     let source = ModelSource {
         task: &task.name,
-        path: &commerce().join(task.models.get(variant).unwrap()),
+        path: &commerce().join(task.models.get(variant).expect("the variant is there")),
         inputs: encoder.specs(),
         outputs: &task.outputs,
         devices: &[Device::Cpu],
         max_batch: 256,
     };
-    let mut model = Model::load(&runtime(), source).unwrap();
+    let mut model = Model::load(&runtime(), source).expect("it fits its pipeline");
 
     let mut events = events(samples);
     let strange = outlier(&events);
     // In the middle, so that batches of every size have rows before and after it.
     events.insert(events.len() / 2, strange);
     let rows = rows(task, &events, &encoder);
-    let alone: Vec<Vec<f64>> =
-        rows.iter().map(|row| scores(&model.run(std::slice::from_ref(row)).unwrap()[0])).collect();
+    let mut run = |rows: &[Row]| -> Vec<Vec<f64>> {
+        model.run(rows).expect("the session holds").iter().map(scores).collect()
+    };
+    let alone: Vec<Vec<f64>> = rows.iter().map(|row| run(std::slice::from_ref(row)).remove(0)).collect();
     let different =
         alone.iter().map(|scores| (scores[0] * 1e4) as i64).collect::<std::collections::HashSet<_>>();
     assert!(different.len() > 10, "the rows are different events: {alone:?}");
@@ -118,8 +123,8 @@ fn a_score_is_its_events_own(task: &str, variant: Variant, samples: &str) {
     let mut largest = 0.0_f64;
     for size in [2, 5, 16, rows.len()] {
         for (batch, alone) in rows.chunks(size).zip(alone.chunks(size)) {
-            for (answer, alone) in model.run(batch).unwrap().iter().zip(alone) {
-                for (together, alone) in scores(answer).iter().zip(alone) {
+            for (together, alone) in run(batch).iter().zip(alone) {
+                for (together, alone) in together.iter().zip(alone) {
                     largest = largest.max((together - alone).abs());
                 }
             }
