@@ -5,10 +5,9 @@ mod support;
 use support::{input, load, number, output, real, row, whole};
 use twinlane_inference::RunError;
 use twinlane_pipeline::{
-    Column, Conversion, Dim, FeatureEncoder, Input, Kind, Models, OutputKind, Publish, Row, RowTensor, Task,
-    TensorData, TensorSpec, Topic,
+    Dim, FeatureEncoder, Kind, OutputKind, Plan, Row, RowTensor, TensorData, TensorSpec,
 };
-use twinlane_record::{EventDecoder, Format, Output, Reason};
+use twinlane_record::{EventDecoder, Output, Reason};
 
 fn index() -> [TensorSpec; 1] {
     [input("index", Kind::Integer, &[])]
@@ -126,28 +125,32 @@ fn a_score_is_the_same_alone_and_in_any_batch() {
     }
 }
 
+const MEAN: &str = "
+pipeline: mean
+sources:
+  orders: { topic: orders, format: json }
+routes:
+  - { from: orders, task: mean, lane: precision }
+tasks:
+  mean:
+    models: { full: mean.onnx }
+    inputs:
+      x: { each: history, keep_last: 4, columns: [amount] }
+    outputs:
+      y: { tensor: y, kind: number }
+    publish: { topic: means, format: json }
+lanes:
+  precision: { model: full, device: [cpu], max_batch: 32 }
+dead_letters: { topic: mean.dead-letters }
+";
+
 #[test]
 fn without_a_mask_too_a_score_does_not_depend_on_the_neighbours_history() {
     // The model takes the mean over all steps, padding included: it notices each step too many.
-    let amount = Column { field: "amount".into(), conversion: Conversion::Number, missing: None };
-    let history = Input::Sequence {
-        tensor: "x".into(),
-        each: "history".into(),
-        keep_last: 4,
-        mask: None,
-        columns: vec![amount],
-    };
-    let outputs = vec![output("y", OutputKind::Number)];
-    let topic = Topic { name: "answers".into(), partitions: 1 };
-    let task = Task {
-        name: "mean".into(),
-        models: Models::default(),
-        inputs: vec![history],
-        outputs: outputs.clone(),
-        publish: Publish { topic, format: Format::Json, carry: vec![] },
-    };
-    let encoder = FeatureEncoder::new(&task, &|_| unreachable!("no vocabulary")).unwrap();
-    let mut model = load("mean", encoder.specs(), &outputs).unwrap();
+    let plan = Plan::parse(MEAN, "mean.yaml").unwrap();
+    let task = &plan.tasks[0];
+    let encoder = FeatureEncoder::new(task, &|_| unreachable!("no vocabulary")).unwrap();
+    let mut model = load("mean", encoder.specs(), &task.outputs).unwrap();
     let rows =
         ["[]", r#"[{"amount": 8}]"#, r#"[{"amount": 1}, {"amount": 2}, {"amount": 3}, {"amount": 6}]"#].map(
             |history| {
