@@ -1,6 +1,6 @@
 //! What fits, what does not, and what the refusal says.
 
-use twinlane_pipeline::Kind;
+use twinlane_pipeline::{Dim, Kind, OutputKind};
 
 use super::*;
 

@@ -84,7 +84,8 @@ pub(crate) fn load(runtime: &OnnxRuntime, source: &ModelSource<'_>, threads: usi
 fn first_device(opener: &Opener<'_>, source: &ModelSource<'_>) -> Result<(Session, Binding, Device), Error> {
     let mut passed = Vec::new();
     for &device in source.devices {
-        // Only a session with more than one provider has a choice of where its nodes run.
+        // Only a session with more than one provider has a choice of where its nodes run. It is made when the graph
+        // is loaded, so what the first session shows holds for those of the other threads.
         let profile = (device != Device::Cpu).then(Profile::begin).transpose();
         let opened = profile.and_then(|profile| Ok((opener.open(device, profile.as_ref())?, profile)));
         let (mut session, profile) = match opened {
