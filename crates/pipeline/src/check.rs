@@ -1,6 +1,6 @@
 //! From the file as written to a plan, or to the first thing that is wrong with it.
 
-use std::{collections::HashSet, num::NonZeroUsize, sync::Arc, time::Duration};
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use serde_saphyr::{Location, Spanned};
 use twinlane_record::Format;
@@ -8,12 +8,10 @@ use twinlane_record::Format;
 use crate::{
     Error,
     check_tasks::task,
-    plan::{
-        Action, BelowStart, Device, InFlight, Lane, LaneName, Plan, Route, Rule, Source, Task, Tombstones,
-        Topic, Variant,
-    },
+    check_topics::Places,
+    place::Place,
+    plan::{BelowStart, Device, InFlight, Lane, LaneName, Plan, Source, Tombstones, Topic, Variant},
     raw,
-    similar::hint,
 };
 
 const DEFAULT_PARTITIONS: i32 = 6;
@@ -22,13 +20,6 @@ const DEFAULT_IN_FLIGHT: InFlight = InFlight { records: 20_000, bytes: 64 << 20 
 /// What a check needs to speak of a place.
 pub(crate) struct Checker<'a> {
     pub(crate) file: &'a str,
-}
-
-/// Where the parts of the file begin, for what is found out later.
-struct Places {
-    dead_letters: Location,
-    sources: Vec<Location>,
-    tasks: Vec<Location>,
 }
 
 impl Plan {
@@ -67,27 +58,31 @@ impl Checker<'_> {
         Err(Error::at(self.file, place, message))
     }
 
+    /// A place to keep in the plan.
+    pub(crate) fn place(&self, at: Location) -> Place {
+        Place { file: self.file.into(), line: at.line(), column: at.column() }
+    }
+
     fn plan(&self, raw: raw::Pipeline) -> Result<Plan, Error> {
         let pipeline = self.name(&raw.pipeline.value, "pipeline", raw.pipeline.defined)?;
         let Some(dead_letters) = raw.dead_letters else {
             return self.refuse(
-                Location::UNKNOWN,
+                raw.pipeline.defined,
                 format!("no `dead_letters`: nothing may be silently discarded; add `dead_letters: {{ topic: {pipeline}.dead-letters }}`"),
             );
         };
-        let dead_letters_place = dead_letters.defined;
-        let place = dead_letters_place;
-        let dead_letters = self.topic(&dead_letters.value.topic, dead_letters.value.partitions, place)?;
+        let mut places =
+            Places { dead_letters: dead_letters.defined, sources: Vec::new(), tasks: Vec::new() };
+        let topic = dead_letters.value;
+        let dead_letters = self.topic(&topic.topic, topic.partitions, places.dead_letters)?;
         let mut sources = Vec::new();
-        let mut source_places = Vec::new();
         for (name, source) in raw.sources {
-            source_places.push(source.defined);
+            places.sources.push(source.defined);
             sources.push(self.source(&name, source)?);
         }
         let mut tasks = Vec::new();
-        let mut task_places = Vec::new();
         for (name, raw) in raw.tasks {
-            task_places.push(raw.defined);
+            places.tasks.push(raw.defined);
             tasks.push(task(self, &name, raw)?);
         }
         let mut lanes = Vec::new();
@@ -100,7 +95,6 @@ impl Checker<'_> {
         }
         let routes = self.routes(raw.routes, &sources, &tasks, &mut lanes)?;
         let mut plan = Plan { pipeline, sources, routes, tasks, lanes, dead_letters };
-        let places = Places { dead_letters: dead_letters_place, sources: source_places, tasks: task_places };
         self.whole(&mut plan, &places)?;
         Ok(plan)
     }
@@ -123,7 +117,8 @@ impl Checker<'_> {
             name: self.name(name, "source", place)?,
             topic: self.topic(&raw.topic, None, place)?.name,
             format: raw.format,
-            schemas: raw.schemas.iter().map(|s| s.as_str().into()).collect(),
+            schemas_at: self.place(raw.schemas.first().map_or(place, |first| first.defined)),
+            schemas: raw.schemas.iter().map(|s| s.value.as_str().into()).collect(),
             tombstones: match raw.tombstones {
                 raw::Tombstones::Skip => Tombstones::Skip,
                 raw::Tombstones::DeadLetter => Tombstones::DeadLetter,
@@ -150,13 +145,16 @@ impl Checker<'_> {
                 format!("lane {} lists no device; write [cpu] or [cuda, cpu]", name.as_str()),
             );
         }
-        let in_flight = raw.in_flight.map_or(DEFAULT_IN_FLIGHT, |raw| InFlight {
-            records: raw.records.unwrap_or(DEFAULT_IN_FLIGHT.records),
-            bytes: raw.mib.map_or(DEFAULT_IN_FLIGHT.bytes, |mib| mib << 20),
-        });
-        if in_flight.records < 8 || in_flight.bytes == 0 {
-            return self.refuse(place, "`in_flight` must allow at least 8 records and 1 mib");
-        }
+        let limits = raw.in_flight.unwrap_or(raw::InFlight { records: None, mib: None });
+        let bytes = limits.mib.map_or(Some(DEFAULT_IN_FLIGHT.bytes), |mib| mib.checked_mul(1 << 20));
+        let records = limits.records.unwrap_or(DEFAULT_IN_FLIGHT.records);
+        let Some(bytes @ 1..) = bytes.filter(|_| records >= 8) else {
+            return self.refuse(
+                place,
+                "`in_flight` must allow at least 8 records and 1 mib, and no more than memory has",
+            );
+        };
+        let in_flight = InFlight { records, bytes };
         Ok(Lane {
             name,
             variant: match raw.model {
@@ -182,194 +180,6 @@ impl Checker<'_> {
             in_flight,
             tasks: Vec::new(),
         })
-    }
-
-    fn routes(
-        &self,
-        raw: Vec<Spanned<raw::Route>>,
-        sources: &[Source],
-        tasks: &[Task],
-        lanes: &mut [Lane],
-    ) -> Result<Vec<Route>, Error> {
-        let mut routes: Vec<Route> = Vec::new();
-        let mut names = HashSet::new();
-        let mut caught: HashSet<usize> = HashSet::new();
-        for raw in raw {
-            let (place, raw) = (raw.defined, raw.value);
-            let from = &raw.from.value;
-            let Some(source) = sources.iter().position(|s| *s.name == **from) else {
-                let known = hint(from, sources.iter().map(|s| &*s.name));
-                return self.refuse(raw.from.defined, format!("no source is called `{from}`{known}"));
-            };
-            if caught.contains(&source) {
-                return self.refuse(place, format!("an earlier route without `when` takes every event of `{from}`, so this one never matches; put it before"));
-            }
-            if raw.when.is_none() {
-                caught.insert(source);
-            }
-            let action = self.action(&raw, place, tasks, lanes)?;
-            let goes = match &action {
-                Action::Skip { .. } => "skip",
-                Action::Score { task, .. } => &tasks[*task].name,
-            };
-            let base = match &raw.name {
-                Some(name) => self.name(name, "route", place)?.to_string(),
-                None => format!("{from}-{goes}"),
-            };
-            let mut name = base.clone();
-            let mut nth = 2;
-            while !names.insert(name.clone()) {
-                if raw.name.is_some() {
-                    return self.refuse(place, format!("two routes are called `{name}`"));
-                }
-                name = format!("{base}-{nth}");
-                nth += 1;
-            }
-            let when = raw.when.map(|when| Rule {
-                text: when.value,
-                file: self.file.to_owned(),
-                place: when.defined,
-            });
-            routes.push(Route { name: name.into(), source, when, action });
-        }
-        Ok(routes)
-    }
-
-    fn action(
-        &self,
-        raw: &raw::Route,
-        place: Location,
-        tasks: &[Task],
-        lanes: &mut [Lane],
-    ) -> Result<Action, Error> {
-        let (task, lane) = match (&raw.skip, &raw.task, &raw.lane) {
-            (Some(why), None, None) => return Ok(Action::Skip { why: why.as_str().into() }),
-            (None, Some(task), Some(lane)) => (task, lane),
-            (Some(_), _, _) => {
-                return self
-                    .refuse(place, "a route either skips or scores; remove `skip`, or `task` and `lane`");
-            }
-            _ => return self.refuse(place, "a route needs `task` and `lane`, or `skip` with the reason"),
-        };
-        let Some(index) = tasks.iter().position(|t| *t.name == *task.value) else {
-            let known = hint(&task.value, tasks.iter().map(|t| &*t.name));
-            return self.refuse(task.defined, format!("no task is called `{}`{known}", task.value));
-        };
-        let Some(to) = LaneName::ALL.into_iter().find(|l| l.as_str() == lane.value) else {
-            let known = hint(&lane.value, LaneName::ALL.map(LaneName::as_str));
-            return self.refuse(lane.defined, format!("no lane is called `{}`{known}", lane.value));
-        };
-        let Some(lane) = lanes.iter_mut().find(|l| l.name == to) else {
-            return self.refuse(
-                lane.defined,
-                format!("`lanes` does not say how the lane {} runs; add it", to.as_str()),
-            );
-        };
-        if tasks[index].models.get(lane.variant).is_none() {
-            let variant = lane.variant.as_str();
-            return self.refuse(task.defined, format!("the lane {} runs {variant} models, and task `{}` has none; add `models.{variant}`, or set the lane's `model`", to.as_str(), task.value));
-        }
-        if !lane.tasks.contains(&index) {
-            lane.tasks.push(index);
-            lane.tasks.sort_unstable();
-        }
-        Ok(Action::Score { task: index, lane: to })
-    }
-
-    /// What only the whole file shows.
-    fn whole(&self, plan: &mut Plan, places: &Places) -> Result<(), Error> {
-        for (index, source) in plan.sources.iter().enumerate() {
-            if !plan.routes.iter().any(|r| r.source == index) {
-                return self.refuse(
-                    places.sources[index],
-                    format!(
-                        "source `{}` has no route; every event of it would be a dead letter",
-                        source.name
-                    ),
-                );
-            }
-        }
-        for (index, task) in plan.tasks.iter().enumerate() {
-            if !plan.lanes.iter().any(|l| l.tasks.contains(&index)) {
-                return self.refuse(
-                    places.tasks[index],
-                    format!("no route leads to task `{}`; add one, or remove the task", task.name),
-                );
-            }
-        }
-        for index in 0..plan.sources.len() {
-            let mut of_it = plan.routes.iter().enumerate().filter(|(_, r)| r.source == index);
-            let first = of_it.next();
-            let only = of_it.next().is_none();
-            plan.sources[index].direct = first
-                .filter(|(_, r)| only && r.when.is_none() && matches!(r.action, Action::Score { .. }))
-                .map(|(at, _)| at);
-        }
-        let mut topics: HashSet<Arc<str>> = HashSet::new();
-        for (source, place) in plan.sources.iter().zip(&places.sources) {
-            if !topics.insert(source.topic.clone()) {
-                return self.refuse(
-                    *place,
-                    format!(
-                        "topic `{}` is read by two sources; make it one with several routes",
-                        source.topic
-                    ),
-                );
-            }
-        }
-        self.written(plan, places)
-    }
-
-    /// Topics that Twinlane writes: none is read by the pipeline too, and whoever shares one agrees on it.
-    fn written(&self, plan: &Plan, places: &Places) -> Result<(), Error> {
-        let lane_topics: HashSet<String> = plan
-            .lanes
-            .iter()
-            .flat_map(|lane| lane.tasks.iter().map(|&task| plan.lane_topic(lane.name, task)))
-            .collect();
-        let published = plan.tasks.iter().map(|task| &task.publish.topic).zip(&places.tasks);
-        for (topic, &place) in std::iter::once((&plan.dead_letters, &places.dead_letters)).chain(published) {
-            let name = &topic.name;
-            if plan.sources.iter().any(|source| source.topic == *name) {
-                return self
-                    .refuse(place, format!("topic `{name}` is both read and written; that would be a loop"));
-            }
-            if lane_topics.contains(&**name) {
-                return self.refuse(
-                    place,
-                    format!("topic `{name}` is the way from the router to a worker; answers need another"),
-                );
-            }
-        }
-        for (at, task) in plan.tasks.iter().enumerate() {
-            let (mine, place) = (&task.publish, places.tasks[at]);
-            if mine.topic.name == plan.dead_letters.name {
-                let name = &mine.topic.name;
-                return self.refuse(
-                    place,
-                    format!("`{name}` is the dead-letter topic and a task's; give them topics of their own"),
-                );
-            }
-            let same = |other: &&Task| other.publish.topic.name == mine.topic.name;
-            let Some(other) = plan.tasks[..at].iter().find(same).map(|task| &task.publish) else { continue };
-            if other.topic.partitions != mine.topic.partitions {
-                return self.refuse(
-                    place,
-                    format!(
-                        "topic `{}` is given {} and {} partitions",
-                        mine.topic.name, other.topic.partitions, mine.topic.partitions
-                    ),
-                );
-            }
-            if other.format != mine.format {
-                let name = &mine.topic.name;
-                return self.refuse(
-                    place,
-                    format!("topic `{name}` is given two formats; its readers could not tell them apart"),
-                );
-            }
-        }
-        Ok(())
     }
 
     pub(crate) fn name(&self, name: &str, what: &str, place: Location) -> Result<Arc<str>, Error> {
@@ -401,13 +211,14 @@ impl Checker<'_> {
 
     fn duration(&self, text: &str, place: Location) -> Result<Duration, Error> {
         let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-        let parsed = digits.parse::<u64>().ok().zip(match text[digits.len()..].trim() {
+        let unit: Option<u64> = match text[digits.len()..].trim() {
             "ms" => Some(1),
             "s" => Some(1000),
             _ => None,
-        });
-        match parsed {
-            Some((number, unit)) if number * unit <= 5000 => Ok(Duration::from_millis(number * unit)),
+        };
+        let millis = digits.parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
+        match millis {
+            Some(millis @ ..=5000) => Ok(Duration::from_millis(millis)),
             _ => self.refuse(
                 place,
                 format!("`{text}` is no window; write milliseconds or seconds up to 5s, such as `5ms`"),

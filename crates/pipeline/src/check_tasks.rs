@@ -1,6 +1,9 @@
 //! Checks of tasks: inputs, outputs, where answers go.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+};
 
 use serde_saphyr::{Location, Spanned};
 
@@ -8,7 +11,10 @@ use crate::{
     Error,
     check::Checker,
     instant::zone_seconds,
-    plan::{Apply, Column, Conversion, Input, Models, OutputKind, OutputSpec, Publish, Task, Vocabulary},
+    plan::{
+        Apply, Column, Conversion, Input, Models, OutputKind, OutputSpec, Publish, Task, TaskPlaces,
+        Vocabulary,
+    },
     raw::{self, Convert},
 };
 
@@ -26,30 +32,28 @@ pub(crate) fn task(checker: &Checker<'_>, name: &str, raw: Spanned<raw::Task>) -
     if raw.inputs.is_empty() || raw.outputs.is_empty() {
         return checker.refuse(place, format!("task `{name}` needs at least one input and one output"));
     }
-    let mut tensors = HashSet::new();
+    let mut filled = BTreeMap::new();
     let mut inputs = Vec::new();
     for (tensor, written) in raw.inputs {
         let place = written.defined;
-        let input = input(checker, &tensor, written.value, place)?;
-        let mask = match &input {
-            Input::Sequence { mask, .. } => mask.clone(),
-            _ => None,
-        };
-        for tensor in [Some(tensor.as_str().into()), mask].into_iter().flatten() {
-            let tensor: Arc<str> = tensor;
-            if !tensors.insert(tensor.clone()) {
+        let mask = written.value.mask.as_ref().map(|mask| (mask.value.clone(), mask.defined));
+        inputs.push(input(checker, &tensor, written.value, place)?);
+        for (tensor, place) in [Some((tensor, place)), mask].into_iter().flatten() {
+            if filled.insert(Arc::from(tensor.as_str()), checker.place(place)).is_some() {
                 return checker.refuse(place, format!("tensor `{tensor}` is filled twice"));
             }
         }
-        inputs.push(input);
     }
+    let mut read = BTreeMap::new();
     let mut outputs = Vec::new();
     for (output_name, written) in raw.outputs {
+        let tensor = &written.value.tensor;
+        read.entry(Arc::from(tensor.value.as_str())).or_insert_with(|| checker.place(tensor.defined));
         outputs.push(output(checker, &output_name, &written)?);
     }
     let (at, publish) = (raw.publish.defined, raw.publish.value);
     if let Some(twice) = first_twice(&publish.carry) {
-        return checker.refuse(at, format!("`carry` names `{twice}` twice"));
+        return checker.refuse(twice.defined, format!("`carry` names `{}` twice", twice.value));
     }
     Ok(Task {
         name: checker.name(name, "task", place)?,
@@ -59,7 +63,13 @@ pub(crate) fn task(checker: &Checker<'_>, name: &str, raw: Spanned<raw::Task>) -
         publish: Publish {
             topic: checker.topic(&publish.topic, publish.partitions, at)?,
             format: publish.format,
-            carry: publish.carry.iter().map(|f| f.as_str().into()).collect(),
+            carry: publish.carry.iter().map(|field| field.value.as_str().into()).collect(),
+        },
+        places: TaskPlaces {
+            inputs: filled,
+            outputs: read,
+            publish: checker.place(at),
+            carry: publish.carry.iter().map(|field| checker.place(field.defined)).collect(),
         },
     })
 }
@@ -94,11 +104,14 @@ fn input(checker: &Checker<'_>, tensor: &str, raw: raw::Input, place: Location) 
             }
             let columns = columns
                 .into_iter()
-                .map(|written| match written {
-                    raw::Column::Name(field) => {
-                        Ok(Column { field: field.into(), conversion: Conversion::Number, missing: None })
-                    }
-                    raw::Column::Spec(spec) => column(checker, spec, place),
+                .map(|written| match written.value {
+                    raw::Column::Name(field) => Ok(Column {
+                        field: field.into(),
+                        conversion: Conversion::Number,
+                        missing: None,
+                        place: checker.place(written.defined),
+                    }),
+                    raw::Column::Spec(spec) => column(checker, spec, written.defined),
                 })
                 .collect::<Result<Vec<_>, _>>()?;
             let Some(each) = each else {
@@ -112,7 +125,7 @@ fn input(checker: &Checker<'_>, tensor: &str, raw: raw::Input, place: Location) 
                 Some(other) => return checker.refuse(place, format!("tensor `{tensor}`: `keep_last` is {other}; it must be 1 to {MAX_STEPS}")),
                 None => return checker.refuse(place, format!("tensor `{tensor}`: `each` needs `keep_last`, so that a long list cannot exhaust memory")),
             };
-            Ok(Input::Sequence { tensor, each: each.into(), keep_last, mask: raw.mask.map(Into::into), columns })
+            Ok(Input::Sequence { tensor, each: each.into(), keep_last, mask: raw.mask.map(|mask| mask.value.into()), columns })
         }
         _ => checker.refuse(place, format!("tensor `{tensor}` needs `field` for one value, `columns` for a matrix, or `each` with `columns` for a sequence")),
     }
@@ -178,27 +191,28 @@ fn column(checker: &Checker<'_>, raw: raw::ColumnSpec, place: Location) -> Resul
     if conversion == Conversion::Boolean && raw.missing.is_some_and(|m| m != 0.0 && m != 1.0) {
         return checker.refuse(place, format!("field `{field}`: a boolean's `missing` is 0 or 1"));
     }
-    Ok(Column { field: field.into(), conversion, missing: raw.missing })
+    Ok(Column { field: field.into(), conversion, missing: raw.missing, place: checker.place(place) })
 }
 
 /// The first word that a list has twice.
-fn first_twice(words: &[String]) -> Option<&String> {
+fn first_twice(words: &[Spanned<String>]) -> Option<&Spanned<String>> {
     let mut seen = HashSet::new();
-    words.iter().find(|word| !seen.insert(*word))
+    words.iter().find(|word| !seen.insert(&word.value))
 }
 
 fn output(checker: &Checker<'_>, name: &str, raw: &Spanned<raw::Output>) -> Result<OutputSpec, Error> {
     let (place, raw) = (raw.defined, &raw.value);
+    if let Some(twice) = first_twice(&raw.labels) {
+        return checker
+            .refuse(twice.defined, format!("output `{name}` has the label `{}` twice", twice.value));
+    }
     let kind = match raw.kind {
         raw::OutputKind::Class if raw.labels.len() < 2 => {
             return checker
                 .refuse(place, format!("output `{name}` is a class and needs at least two `labels`"));
         }
-        raw::OutputKind::Class if first_twice(&raw.labels).is_some() => {
-            return checker.refuse(place, format!("output `{name}` has two labels of one name"));
-        }
         raw::OutputKind::Class => OutputKind::Class {
-            labels: raw.labels.iter().map(|l| l.as_str().into()).collect(),
+            labels: raw.labels.iter().map(|label| label.value.as_str().into()).collect(),
             apply: raw.apply.map(|apply| match apply {
                 raw::Apply::Softmax => Apply::Softmax,
                 raw::Apply::Sigmoid => Apply::Sigmoid,
@@ -211,5 +225,5 @@ fn output(checker: &Checker<'_>, name: &str, raw: &Spanned<raw::Output>) -> Resu
         raw::OutputKind::Number => OutputKind::Number,
         raw::OutputKind::Vector => OutputKind::Vector,
     };
-    Ok(OutputSpec { name: name.into(), tensor: raw.tensor.as_str().into(), kind })
+    Ok(OutputSpec { name: name.into(), tensor: raw.tensor.value.as_str().into(), kind })
 }

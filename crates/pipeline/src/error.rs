@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde_saphyr::Location;
 
+use crate::place::Place;
+
 /// A pipeline file is wrong: where, what was found, and what would be right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
@@ -31,5 +33,10 @@ impl std::error::Error for Error {}
 impl Error {
     pub(crate) fn at(file: &str, place: Location, message: impl Into<String>) -> Self {
         Self { file: file.to_owned(), line: place.line(), column: place.column(), message: message.into() }
+    }
+
+    pub(crate) fn of(place: &Place, message: impl Into<String>) -> Self {
+        let Place { file, line, column } = place;
+        Self { file: file.to_string(), line: *line, column: *column, message: message.into() }
     }
 }

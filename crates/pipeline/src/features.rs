@@ -1,13 +1,13 @@
 //! Fills a model's tensors from one event. Numbers stay 64 bits wide until they are packed into the model's
 //! own type: seconds since the epoch have lost two minutes of precision by the time they are an `f32`.
 
-use std::{collections::HashMap, io, sync::Arc};
+use std::{collections::HashMap, io, path::Path, sync::Arc};
 
 use twinlane_record::{Reason, Rejection, Value};
 
 use crate::{
-    instant,
-    plan::{Column, Conversion, Input, Task},
+    Error, instant,
+    plan::{Column, Conversion, Input, Task, Vocabulary},
 };
 
 /// One tensor of a model, the batch dimension excluded.
@@ -72,6 +72,9 @@ pub enum TensorData {
     Bool(Vec<bool>),
 }
 
+/// Gives the text of a vocabulary file.
+type ReadVocabulary<'r> = dyn Fn(&Path) -> io::Result<String> + 'r;
+
 /// Encodes the events of one task.
 #[derive(Clone, Debug)]
 pub struct FeatureEncoder {
@@ -83,27 +86,28 @@ pub struct FeatureEncoder {
 enum Compiled {
     Scalar(Filler, Kind),
     Matrix(Vec<Filler>),
-    Sequence { each: Path, keep_last: usize, mask: bool, columns: Vec<Filler> },
+    Sequence { each: FieldPath, keep_last: usize, mask: bool, columns: Vec<Filler> },
 }
 
 /// A dotted path, split once.
 #[derive(Clone, Debug)]
-struct Path {
+struct FieldPath {
     text: Arc<str>,
     parts: Vec<Arc<str>>,
 }
 
 #[derive(Clone, Debug)]
 struct Filler {
-    path: Path,
+    path: FieldPath,
     conversion: Conversion,
     missing: Option<f64>,
     vocabulary: Arc<HashMap<String, i64>>,
 }
 
 impl FeatureEncoder {
-    /// Compiles a task's inputs. `vocabulary` gives the text of a vocabulary file.
-    pub fn new(task: &Task, vocabulary: &dyn Fn(&std::path::Path) -> io::Result<String>) -> io::Result<Self> {
+    /// Compiles a task's inputs. `vocabulary` gives the text of a vocabulary file; one that it cannot give, or
+    /// that has no line for an index in the plan, is refused with the column's place.
+    pub fn new(task: &Task, vocabulary: &ReadVocabulary<'_>) -> Result<Self, Error> {
         let mut inputs = Vec::new();
         let mut specs = Vec::new();
         for input in &task.inputs {
@@ -135,7 +139,7 @@ impl FeatureEncoder {
                         specs.push(TensorSpec { name: mask.clone(), kind: Kind::Integer, dims: vec![steps] });
                     }
                     inputs.push(Compiled::Sequence {
-                        each: Path::new(each),
+                        each: FieldPath::new(each),
                         keep_last: *keep_last,
                         mask: mask.is_some(),
                         columns: fillers(columns, vocabulary)?,
@@ -193,18 +197,15 @@ impl FeatureEncoder {
     }
 }
 
-fn within(each: &Path, why: Rejection) -> Rejection {
+fn within(each: &FieldPath, why: Rejection) -> Rejection {
     Rejection::new(why.reason, format!("in an item of `{}`: {}", each.text, why.detail))
 }
 
-fn fillers(
-    columns: &[Column],
-    vocabulary: &dyn Fn(&std::path::Path) -> io::Result<String>,
-) -> io::Result<Vec<Filler>> {
+fn fillers(columns: &[Column], vocabulary: &ReadVocabulary<'_>) -> Result<Vec<Filler>, Error> {
     columns.iter().map(|column| Filler::new(column, vocabulary)).collect()
 }
 
-impl Path {
+impl FieldPath {
     fn new(text: &Arc<str>) -> Self {
         Self { text: text.clone(), parts: text.split('.').map(Into::into).collect() }
     }
@@ -226,23 +227,39 @@ impl Path {
     }
 }
 
-/// Beyond this an `f64` skips integers.
+/// A vocabulary's lines with their indices. An index past its end would make the model look beyond its table.
+fn words(
+    column: &Column,
+    from: &Vocabulary,
+    vocabulary: &ReadVocabulary<'_>,
+) -> Result<HashMap<String, i64>, Error> {
+    let file = from.file.display();
+    let refuse = |message: String| Error::of(&column.place, format!("field `{}`: {message}", column.field));
+    let text = vocabulary(&from.file)
+        .map_err(|error| refuse(format!("vocabulary {file} is not readable: {error}")))?;
+    let lines = text.lines().count();
+    let given = [("unknown", from.unknown.map(|index| index as f64)), ("missing", column.missing)];
+    for (what, index) in given {
+        if let Some(index) = index.filter(|index| *index >= lines as f64) {
+            return Err(refuse(format!(
+                "`{what}` is {index} and vocabulary {file} has {lines} lines, counted from 0"
+            )));
+        }
+    }
+    Ok(text.lines().enumerate().map(|(at, line)| (line.trim_end().to_owned(), at as i64)).collect())
+}
+
+/// Up to here an `f64` holds every integer; beyond, the model would get another number than the event has.
 const EXACT: i64 = 1 << 53;
 
 impl Filler {
-    fn new(column: &Column, vocabulary: &dyn Fn(&std::path::Path) -> io::Result<String>) -> io::Result<Self> {
+    fn new(column: &Column, vocabulary: &ReadVocabulary<'_>) -> Result<Self, Error> {
         let words = match &column.conversion {
-            Conversion::Category(from) => {
-                let text = vocabulary(&from.file).map_err(|error| {
-                    let message = format!("vocabulary {}: {error}", from.file.display());
-                    io::Error::new(error.kind(), message)
-                })?;
-                text.lines().enumerate().map(|(at, line)| (line.trim_end().to_owned(), at as i64)).collect()
-            }
+            Conversion::Category(from) => words(column, from, vocabulary)?,
             _ => HashMap::new(),
         };
         Ok(Self {
-            path: Path::new(&column.field),
+            path: FieldPath::new(&column.field),
             conversion: column.conversion.clone(),
             missing: column.missing,
             vocabulary: Arc::new(words),
@@ -269,7 +286,9 @@ impl Filler {
             Conversion::Number => match value {
                 Value::Int(int) if (-EXACT..=EXACT).contains(int) => Ok(*int as f64),
                 Value::Int(int) => {
-                    let detail = format!("field `{name}` is {int}, which no 64-bit float holds exactly");
+                    let detail = format!(
+                        "field `{name}` is {int}, beyond the 2^53 up to which a model's number is exact; give an id as text, with a `vocabulary`"
+                    );
                     Err(Rejection::new(Reason::NotFinite, detail))
                 }
                 Value::Float(float) if float.is_finite() => Ok(*float),

@@ -8,22 +8,30 @@
 //! ```
 
 mod check;
+mod check_routes;
 mod check_tasks;
+mod check_topics;
 mod describe;
 mod error;
 mod features;
 mod instant;
+mod place;
 mod plan;
 mod raw;
+mod rule_check;
 mod rule_names;
+mod rule_outcome;
 mod rules;
+mod schema_fields;
 mod similar;
 
 pub use error::Error;
 pub use features::{Dim, FeatureEncoder, Kind, Row, RowTensor, TensorData, TensorSpec};
+pub use place::Place;
 pub use plan::{
     Action, Apply, BelowStart, Column, Conversion, Device, InFlight, Input, Lane, LaneName, Models,
-    OutputKind, OutputSpec, Plan, Publish, Route, Source, Task, Tombstones, Topic, Variant, Vocabulary,
+    OutputKind, OutputSpec, Plan, Publish, Route, Rule, Source, Task, TaskPlaces, Tombstones, Topic, Variant,
+    Vocabulary,
 };
 pub use rules::RuleSet;
 

@@ -1,8 +1,10 @@
 //! A checked pipeline: what would run. Everything downstream reads this and never the file.
 
-use std::{num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf, sync::Arc, time::Duration};
 
 use twinlane_record::Format;
+
+use crate::place::Place;
 
 /// A checked pipeline file.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +43,8 @@ pub struct Source {
     pub format: Format,
     /// Subjects that it carries; for Avro at least one.
     pub schemas: Vec<Arc<str>>,
+    /// Where its subjects are listed; where the source begins if it lists none.
+    pub schemas_at: Place,
     /// What a null value means.
     pub tombstones: Tombstones,
     /// What to do when retention has passed the committed offset.
@@ -86,8 +90,8 @@ pub struct Route {
 pub struct Rule {
     /// CEL.
     pub text: String,
-    pub(crate) file: String,
-    pub(crate) place: serde_saphyr::Location,
+    /// Where it begins.
+    pub place: Place,
 }
 
 /// What happens to an event that a route matches.
@@ -120,6 +124,28 @@ pub struct Task {
     pub outputs: Vec<OutputSpec>,
     /// Where answers go.
     pub publish: Publish,
+    /// Where its tensors and fields stand.
+    pub places: TaskPlaces,
+}
+
+impl Task {
+    /// Where the file names a tensor, an input, mask or output; for a refusal by the model.
+    pub fn place_of(&self, tensor: &str) -> Option<&Place> {
+        self.places.inputs.get(tensor).or_else(|| self.places.outputs.get(tensor))
+    }
+}
+
+/// Where a task's parts stand in the file, for what its models and the schemas show later.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskPlaces {
+    /// Of each input tensor, by its name; a mask's is where the file says `mask`.
+    pub inputs: BTreeMap<Arc<str>, Place>,
+    /// Of each tensor that outputs read, by its name; the first one's where several read it.
+    pub outputs: BTreeMap<Arc<str>, Place>,
+    /// Of `publish`.
+    pub publish: Place,
+    /// Of each field in `publish.carry`, in its order.
+    pub carry: Vec<Place>,
 }
 
 /// Model files, relative to the pipeline file's folder.
@@ -182,6 +208,8 @@ pub struct Column {
     pub conversion: Conversion,
     /// The number for a missing or null field; without it such an event is a dead letter.
     pub missing: Option<f64>,
+    /// Where the file says so.
+    pub place: Place,
 }
 
 /// How a field becomes a number.

@@ -45,7 +45,8 @@ pub(crate) struct Source {
     pub(crate) format: Format,
     /// Subjects of the schemas that may occur on it; needed for Avro.
     #[serde(default)]
-    pub(crate) schemas: Vec<String>,
+    #[schemars(with = "Vec<String>")]
+    pub(crate) schemas: Vec<Spanned<String>>,
     /// What a null value means: `skip` (counted) or `dead_letter`.
     #[serde(default)]
     pub(crate) tombstones: Tombstones,
@@ -135,19 +136,23 @@ pub(crate) struct Input {
     pub(crate) zone: Option<String>,
     /// File with one category a line; the tensor gets the line's index, from 0.
     pub(crate) vocabulary: Option<String>,
-    /// Index for a category that the vocabulary does not list.
+    /// Index, within the vocabulary, for a category that it does not list.
     pub(crate) unknown: Option<i64>,
-    /// Number for a missing or null field; without it such an event is a dead letter.
+    /// Number for a missing or null field, with a `vocabulary` an index of it; without it such an event is a dead
+    /// letter.
     pub(crate) missing: Option<f64>,
     /// Columns of a matrix, or of each step of a sequence.
-    pub(crate) columns: Option<Vec<Column>>,
-    /// Field that holds a list: one step an item. Absent and null are an empty list: a first customer has no history.
+    #[schemars(with = "Option<Vec<Column>>")]
+    pub(crate) columns: Option<Vec<Spanned<Column>>>,
+    /// Field that holds a list: one step an item. An event without the field, or with null, has an empty list and
+    /// is answered: a first customer has no history. The columns are fields of the items.
     pub(crate) each: Option<String>,
     /// The most steps; the last ones are kept.
     pub(crate) keep_last: Option<usize>,
     /// Tensor that gets 1 for a step and 0 for padding. With one, lists are padded to the longest of the batch; without
     /// one always to `keep_last`, so that a score does not depend on who else is in the batch.
-    pub(crate) mask: Option<String>,
+    #[schemars(with = "Option<String>")]
+    pub(crate) mask: Option<Spanned<String>>,
     /// Text to tokenize. Not supported yet.
     pub(crate) text: Option<String>,
     /// Tokenizer of a text. Not supported yet.
@@ -179,9 +184,10 @@ pub(crate) struct ColumnSpec {
     pub(crate) zone: Option<String>,
     /// File with one category a line; the column gets the line's index, from 0.
     pub(crate) vocabulary: Option<String>,
-    /// Index for a category that the vocabulary does not list.
+    /// Index, within the vocabulary, for a category that it does not list.
     pub(crate) unknown: Option<i64>,
-    /// Number for a missing or null field; without it such an event is a dead letter.
+    /// Number for a missing or null field, with a `vocabulary` an index of it; without it such an event is a dead
+    /// letter.
     pub(crate) missing: Option<f64>,
 }
 
@@ -208,12 +214,14 @@ pub(crate) enum Convert {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Output {
     /// Tensor of the model.
-    pub(crate) tensor: String,
+    #[schemars(with = "String")]
+    pub(crate) tensor: Spanned<String>,
     /// `class`, `number` or `vector`.
     pub(crate) kind: OutputKind,
     /// Labels of a class, in the tensor's order.
     #[serde(default)]
-    pub(crate) labels: Vec<String>,
+    #[schemars(with = "Vec<String>")]
+    pub(crate) labels: Vec<Spanned<String>>,
     /// `softmax` or `sigmoid`, when the model gives logits.
     pub(crate) apply: Option<Apply>,
 }
@@ -242,9 +250,10 @@ pub(crate) struct Publish {
     /// How answers are written: `avro` or `json`.
     #[schemars(with = "String")]
     pub(crate) format: Format,
-    /// Fields of the event that travel along.
+    /// Fields of the event that travel along; one that an event lacks travels as null.
     #[serde(default)]
-    pub(crate) carry: Vec<String>,
+    #[schemars(with = "Vec<String>")]
+    pub(crate) carry: Vec<Spanned<String>>,
     /// Partitions of the topic; 6 by default. Changing it needs a drain.
     pub(crate) partitions: Option<i32>,
 }

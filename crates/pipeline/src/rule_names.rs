@@ -47,8 +47,10 @@ impl Names {
                 if call.func_name.starts_with(|c: char| c.is_ascii_alphabetic()) {
                     self.functions.insert(call.func_name.clone());
                 }
-                self.compared(call);
-                if let Some(field) = field_by_index(call)
+                if !bound.iter().any(|name| name == "schema") {
+                    self.compared(call);
+                }
+                if let Some((field, _)) = field_by_index(call)
                     && !bound.iter().any(|name| name == "event")
                 {
                     self.variables.insert("event".to_owned());
@@ -103,11 +105,15 @@ impl Names {
     }
 }
 
-/// The field of `event["field"]` and `event.?field`.
-fn field_by_index(call: &CallExpr) -> Option<String> {
+/// The field of `event["field"]` and `event.?field`, and whether it may be absent.
+pub(crate) fn field_by_index(call: &CallExpr) -> Option<(String, bool)> {
     let [Expr::Ident(name), key] = [&call.args.first()?.expr, &call.args.get(1)?.expr] else { return None };
-    let by_index = matches!(call.func_name.as_str(), INDEX | OPT_INDEX | OPT_SELECT);
-    (by_index && name == "event").then(|| text(key)).flatten()
+    let optional = match call.func_name.as_str() {
+        INDEX => false,
+        OPT_INDEX | OPT_SELECT => true,
+        _ => return None,
+    };
+    Some((text(key).filter(|_| name == "event")?, optional))
 }
 
 fn text(expression: &Expr) -> Option<String> {

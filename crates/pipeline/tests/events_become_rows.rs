@@ -2,10 +2,14 @@
 
 use std::{io, path::Path, sync::Arc};
 
-use twinlane_pipeline::{Dim, FeatureEncoder, Plan, Row, TensorData};
+use twinlane_pipeline::{Dim, Error, FeatureEncoder, Plan, Row, TensorData};
 use twinlane_record::{Reason, Rejection, Value};
 
 fn encoder(inputs: &str) -> FeatureEncoder {
+    compiled(inputs).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn compiled(inputs: &str) -> Result<FeatureEncoder, Error> {
     let text = format!(
         "\
 pipeline: shop
@@ -25,9 +29,10 @@ dead_letters: {{ topic: d }}
     let plan = Plan::parse(&text, "shop.yaml").unwrap_or_else(|error| panic!("{error}"));
     let words = |file: &Path| match file.to_str() {
         Some("countries.txt") => Ok("<unknown>\nNO\nSE\n".to_owned()),
+        Some("codes.txt") => Ok("47\ntrue\n".to_owned()),
         _ => Err(io::ErrorKind::NotFound.into()),
     };
-    FeatureEncoder::new(&plan.tasks[0], &words).expect("its files are there")
+    FeatureEncoder::new(&plan.tasks[0], &words)
 }
 
 fn event(fields: &[(&str, Value)]) -> Value {
@@ -87,6 +92,49 @@ fn a_category_is_its_line_in_the_vocabulary() {
     let strict = "c: { field: country, vocabulary: countries.txt }";
     let rejection = encode(strict, &[("country", text("XX"))]).expect_err("refused");
     assert_eq!(rejection.reason, Reason::UnknownCategory);
+}
+
+#[test]
+fn a_vocabulary_that_is_missing_or_too_short_is_refused_with_the_columns_place() {
+    for (column, says) in [
+        ("vocabulary: lost.txt", "vocabulary lost.txt is not readable"),
+        ("vocabulary: countries.txt, unknown: 3", "`unknown` is 3 and vocabulary countries.txt has 3 lines"),
+        ("vocabulary: countries.txt, missing: 7", "`missing` is 7 and vocabulary countries.txt has 3 lines"),
+    ] {
+        let inputs = format!("c: {{ field: country, {column} }}");
+        let said = compiled(&inputs).err().unwrap_or_else(|| panic!("accepted: {column}")).to_string();
+        assert!(said.starts_with("shop.yaml:8:10: field `country`: ") && said.contains(says), "{said}");
+    }
+    assert!(compiled("c: { field: country, vocabulary: countries.txt, unknown: 2 }").is_ok());
+}
+
+#[test]
+fn numbers_and_flags_are_categories_by_their_text() {
+    let inputs = "c: { field: country, vocabulary: codes.txt }";
+    for (value, line) in [(Value::Int(47), 0), (Value::Bool(true), 1), (text("47"), 0)] {
+        let row = encode(inputs, &[("country", value)]).expect("a row");
+        assert_eq!(row.tensors[0].data, TensorData::Integer(vec![line]));
+    }
+    let rejection = encode(inputs, &[("country", Value::Float(47.0))]).expect_err("refused");
+    assert_eq!(rejection.reason, Reason::WrongType);
+}
+
+#[test]
+fn one_flag_is_a_boolean_tensor_and_its_missing_a_boolean() {
+    let inputs = "f: { field: paid, as: boolean, missing: 1 }";
+    for (fields, expected) in [(&[("paid", Value::Bool(false))][..], false), (&[], true)] {
+        let row = encode(inputs, fields).expect("a row");
+        assert_eq!(row.tensors[0].data, TensorData::Bool(vec![expected]));
+    }
+}
+
+#[test]
+fn whole_numbers_are_exact_up_to_2_to_the_53rd_and_refused_beyond() {
+    let inputs = "n: { field: n }";
+    let at = |n: i64| encode(inputs, &[("n", Value::Int(n))]);
+    assert_eq!(at(1 << 53).expect("a row").tensors[0].data, TensorData::Real(vec![9_007_199_254_740_992.0]));
+    let rejection = at(1 << 60).expect_err("refused");
+    assert!(rejection.detail.contains("beyond the 2^53"), "{rejection}");
 }
 
 #[test]

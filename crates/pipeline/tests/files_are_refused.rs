@@ -69,7 +69,7 @@ fn each_mistake_is_named_with_its_line_and_the_remedy() {
         ("task: risk, lane: precision", "task: risk, lane: precision, skip: no", 7, "either skips or scores"),
         ("models: { full: risk.onnx }", "models: {}", 10, "has no model"),
         ("kind: class, labels: [good, bad]", "kind: class, labels: [good]", 14, "at least two `labels`"),
-        ("kind: class, labels: [good, bad]", "kind: class, labels: [a, a]", 14, "two labels of one name"),
+        ("kind: class, labels: [good, bad]", "kind: class, labels: [a, a]", 14, "has the label `a` twice"),
         ("kind: class, labels: [good, bad]", "kind: number, labels: [a, b]", 14, "belong to kind `class`"),
         ("carry: [id] }\n  click", "carry: [id, id] }\n  click", 15, "`carry` names `id` twice"),
         ("columns: [x, y, n]", "columns: []", 19, "lists no columns"),
@@ -82,6 +82,23 @@ fn each_mistake_is_named_with_its_line_and_the_remedy() {
         ("as: number, missing: 0", "as: hour_of_day, zone: Mars", 12, "`Mars` is no zone"),
         ("keep_last: 4, ", "", 21, "needs `keep_last`"),
         ("mask: history_mask", "mask: x", 19, "filled twice"),
+        ("lane: precision }", "lane: precision, name: Orders }", 7, "route name `Orders`"),
+        ("unknown: 0", "missing: -1", 20, "an index of the vocabulary"),
+        ("unknown: 0", "as: number", 20, "exclude each other"),
+        ("x: { columns: [x, y, n] }", "x: { field: x, keep_last: 3 }", 19, "belong to `each`"),
+        ("x: { columns: [x, y, n] }", "x: { columns: [x], missing: 0 }", 19, "belong to a column"),
+        ("x: { columns: [x, y, n] }", "x: { each: recent }", 19, "`each` with `columns`"),
+        ("x: { columns: [x, y, n] }", "x: { text: body }", 19, "not supported yet"),
+        ("keep_last: 4", "keep_last: 0", 21, "1 to 4096"),
+        ("carry: [id] }\nlanes", "carry: [id], partitions: 0 }\nlanes", 24, "1 to 10000"),
+        ("  click:\n    models", "  Click:\n    models", 17, "task name `Click`"),
+        ("topic: shop.dead-letters", "topic: shop/dead", 28, "no topic name"),
+        ("topic: shop.dead-letters", "topic: shop.precision.risk", 28, "the way from the router"),
+        ("topic: shop.orders", "topic: shop.throughput.click", 4, "would be a loop"),
+        ("max_batch: 8 }", "max_batch: 8, window: 1h }", 26, "`1h` is no window"),
+        ("max_batch: 8 }", "max_batch: 8, window: 18446744073709551615s }", 26, "is no window"),
+        ("max_batch: 8 }", "max_batch: 8, in_flight: { mib: 0 } }", 26, "at least 8 records"),
+        ("max_batch: 8 }", "max_batch: 8, in_flight: { mib: 17592186044417 } }", 26, "than memory has"),
         ("format: avro, schemas: [order]", "format: avro", 4, "names no `schemas`"),
         (
             "format: json }\n  orders",
@@ -90,10 +107,10 @@ fn each_mistake_is_named_with_its_line_and_the_remedy() {
             "JSON, which carries no schema",
         ),
         ("topic: shop.orders", "topic: shop.events", 4, "read by two sources"),
-        ("topic: scores.clicks", "topic: shop.events", 17, "would be a loop"),
-        ("topic: scores.clicks", "topic: shop.dead-letters", 17, "topics of their own"),
-        ("topic: scores.clicks", "topic: shop.throughput.click", 17, "the way from the router"),
-        ("topic: scores.clicks", "topic: scores.orders", 10, "two formats"),
+        ("topic: scores.clicks", "topic: shop.events", 24, "would be a loop"),
+        ("topic: scores.clicks", "topic: shop.dead-letters", 24, "topics of their own"),
+        ("topic: scores.clicks", "topic: shop.throughput.click", 24, "the way from the router"),
+        ("topic: scores.clicks", "topic: scores.orders", 15, "two formats"),
         ("  - { from: orders, task: risk, lane: precision }\n", "", 4, "has no route"),
         ("pipeline: shop", "pipeline: Shop", 1, "lower-case"),
     ] {
@@ -105,9 +122,61 @@ fn each_mistake_is_named_with_its_line_and_the_remedy() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
+/// The whole of what is said, with its column.
+#[test]
+fn a_refusal_begins_with_file_line_and_column_and_ends_with_the_remedy() {
+    for (found, by, said) in [
+        (
+            "max_batch: 8 }",
+            "max_batsch: 8 }",
+            "26:44: unknown field `max_batsch`, expected one of model, device, max_batch, window, partitions, model_threads, in_flight",
+        ),
+        ("from: orders", "from: order", "7:13: no source is called `order`; did you mean `orders`?"),
+        (
+            "task: risk, lane",
+            "task: refunds, lane",
+            "7:27: no task is called `refunds`; there is `click`, `risk`",
+        ),
+        (
+            "lane: precision }",
+            "lane: precison }",
+            "7:39: no lane is called `precison`; did you mean `precision`?",
+        ),
+        (
+            "task: risk, lane: precision",
+            "task: risk, lane: throughput",
+            "7:27: the lane throughput runs distilled models, and task `risk` has none; add `models.distilled`, or set the lane's `model`",
+        ),
+        ("device: [cpu], max_batch: 8 }", "device: [cpu] }", "26:29: missing field `max_batch`"),
+        (
+            "kind: class",
+            "kind: klass",
+            "14:37: unknown variant `klass`, expected one of class, number, vector",
+        ),
+        ("labels: [good, bad]", "labels: [good, good]", "14:59: output `risk` has the label `good` twice"),
+        ("carry: [id] }\n  click", "carry: [id, id] }\n  click", "15:64: `carry` names `id` twice"),
+        ("mask: history_mask", "mask: country", "21:52: tensor `country` is filled twice"),
+    ] {
+        assert_eq!(refused(found, by), format!("shop.yaml:{said}"), "{by}");
+    }
+}
+
+#[test]
+fn a_plan_knows_where_each_tensor_and_each_list_of_schemas_stands() {
+    let plan = Plan::parse(SOUND, "shop.yaml").expect("a sound file");
+    let click = plan.tasks.iter().find(|task| &*task.name == "click").expect("is there");
+    let place = |tensor: &str| click.place_of(tensor).map(ToString::to_string);
+    assert_eq!(place("country").as_deref(), Some("shop.yaml:20:16"));
+    assert_eq!(place("history_mask").as_deref(), Some("shop.yaml:21:52"));
+    assert_eq!(place("p").as_deref(), Some("shop.yaml:23:23"));
+    assert_eq!(place("logits"), None, "it is another task's");
+    assert_eq!(plan.sources[1].schemas_at.to_string(), "shop.yaml:4:57");
+}
+
 #[test]
 fn without_dead_letters_nothing_starts() {
     let said = refused("dead_letters: { topic: shop.dead-letters }\n", "");
+    assert!(said.starts_with("shop.yaml:1:"), "{said}");
     assert!(said.contains("add `dead_letters: { topic: shop.dead-letters }`"), "{said}");
 }
 

@@ -20,7 +20,7 @@ routes:
 tasks:
   t:
     models: {{ full: m.onnx }}
-    inputs: {{ x: {{ columns: [a] }} }}
+    inputs: {{ x: {{ columns: [id] }} }}
     outputs: {{ y: {{ tensor: y, kind: number }} }}
     publish: {{ topic: s, format: json }}
 lanes: {{ precision: {{ model: full, device: [cpu], max_batch: 1 }} }}
@@ -75,6 +75,7 @@ fn rules_see_fields_of_every_kind() {
         ("event.country.startsWith(\"N\")", true),
         ("event.gone == null", true),
         ("has(event.absent)", false),
+        ("has(event.gone)", true),
         ("event.at > timestamp(\"2026-01-01T00:00:00Z\")", true),
         ("event.tags.exists(tag, tag == \"gift\")", true),
         ("event.card.kind == \"debit\"", true),
@@ -136,9 +137,39 @@ fn a_rule_that_fails_on_every_event_of_a_schema_is_refused_unless_it_is_kept_fro
         &["event.test"],
         &["schema == \"purchase\"", "event.amount > 100.0"],
         &["schema in [\"purchase\"]", "event.amount > 100.0"],
+        &["event.test || schema == \"order\" && event.amount > 100.0"],
+        &["event.test || has(event.amount) && event.amount > 100.0"],
+        &["has(event.amount) ? event.amount > 100.0 : event.units > 10"],
+        &["event.?amount.orValue(0.0) > 100.0"],
+        &["schema == \"order\" && !has(event.amount)", "schema == \"order\" && event.amount > 100.0"],
     ] {
         assert_eq!(avro(sound).err(), None, "{sound:?}");
     }
+}
+
+#[test]
+fn a_rule_that_fails_only_on_some_events_of_a_schema_is_refused_too() {
+    for rule in [
+        "event.test && event.amount > 100.0",
+        "event.amount > 100.0 || event.test",
+        "event[\"amount\"] > 100.0",
+        "!(event.amount > 100.0)",
+        "event.test ? event.amount > 100.0 : false",
+        "[1.0, 2.0].exists(limit, event.amount > limit)",
+        "double(event.amount) > 100.0",
+    ] {
+        let said = avro(&[rule]).err().unwrap_or_else(|| panic!("accepted: {rule}"));
+        assert!(said.contains("schema `purchase` has no field `amount`"), "{rule}: {said}");
+    }
+    let said = avro(&["!has(event.amount)", "event.amount > 100.0"]).err();
+    assert_eq!(said, None, "a purchase never gets past the first rule");
+}
+
+#[test]
+fn a_time_that_no_calendar_has_rejects_the_event() {
+    let order = event(&[("at", Value::Timestamp(i64::MAX))]);
+    let rejection = matches("event.at == null", &order).expect_err("refused");
+    assert_eq!(rejection.reason, Reason::InvalidTimestamp, "{rejection}");
 }
 
 #[test]

@@ -25,7 +25,8 @@ impl Sources {
         for (index, source) in plan.sources.iter().enumerate() {
             let decoder = match source.format {
                 Format::Avro => {
-                    EventDecoder::avro(schemas, &source.schemas).map_err(|e| Error::Plan(e.to_string()))?
+                    let at = &source.schemas_at;
+                    EventDecoder::avro(schemas, &source.schemas).map_err(|e| Error::Plan(format!("{at}: {e}")))?
                 }
                 Format::Json => EventDecoder::json(),
             };
