@@ -85,6 +85,7 @@ fn fits(loaded: &LoadedPipeline, runtime: &OnnxRuntime, model: &Named<'_>) -> Re
         path: &loaded.path(model.file),
         inputs: encoder.specs(),
         outputs: &task.outputs,
+        places: Some(&task.places),
         devices: &[Device::Cpu],
         max_batch: model.max_batch,
     };

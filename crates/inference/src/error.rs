@@ -52,7 +52,7 @@ pub enum Error {
         task: String,
         /// The file.
         path: PathBuf,
-        /// Each with the tensor, what the model has, and what the pipeline gives.
+        /// Each with its place in the pipeline file, the tensor, what the model has, and what the pipeline gives.
         problems: Vec<String>,
     },
     /// The model fails on its warm-up batch.

@@ -5,11 +5,11 @@ use std::{fs, path::Path, sync::Arc};
 
 use ort::session::Session;
 use sha2::{Digest, Sha256};
-use twinlane_pipeline::{Device, OutputSpec, TensorSpec};
+use twinlane_pipeline::{Device, OutputSpec, TaskPlaces, TensorSpec};
 
 use crate::{
     Error, OnnxRuntime,
-    contract::{self, Binding},
+    contract::{self, Binding, Mismatch, Side},
     device::Opener,
     metric_names::device_in_use,
     pack::Packer,
@@ -29,6 +29,8 @@ pub struct ModelSource<'a> {
     pub inputs: &'a [TensorSpec],
     /// What is read from it.
     pub outputs: &'a [OutputSpec],
+    /// Where its tensors stand in the pipeline file, for a refusal; `None` where there is no file.
+    pub places: Option<&'a TaskPlaces>,
     /// Devices; the first that works is taken.
     pub devices: &'a [Device],
     /// Most rows per run.
@@ -150,9 +152,18 @@ fn bind(source: &ModelSource<'_>, session: &Session) -> Result<Binding, Error> {
         |problems| Error::Contract {
             task: source.task.to_owned(),
             path: source.path.to_owned(),
-            problems: problems.iter().map(ToString::to_string).collect(),
+            problems: problems.iter().map(|problem| placed(source.places, problem)).collect(),
         },
     )
+}
+
+/// A problem behind `file:line:column` of its tensor. A tensor that the file does not name stands nowhere.
+fn placed(places: Option<&TaskPlaces>, problem: &Mismatch) -> String {
+    let place = places.and_then(|places| match problem.side {
+        Side::Input => places.inputs.get(&*problem.tensor),
+        Side::Output => places.outputs.get(&*problem.tensor),
+    });
+    place.map_or_else(|| problem.to_string(), |place| format!("{place}: {problem}"))
 }
 
 fn digest(bytes: &[u8]) -> Arc<str> {

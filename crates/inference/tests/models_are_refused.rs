@@ -6,7 +6,7 @@ use std::path::Path;
 
 use support::{class, input, load, load_on, output, path, runtime};
 use twinlane_inference::{Error, Model, ModelSource, check_contract};
-use twinlane_pipeline::{Device, Dim, Kind, OutputKind, TensorSpec};
+use twinlane_pipeline::{Device, Dim, FeatureEncoder, Kind, OutputKind, Plan, TensorSpec};
 
 fn x(columns: usize) -> [TensorSpec; 1] {
     [input("x", Kind::Real, &[Dim::Fixed(columns)])]
@@ -27,6 +27,47 @@ fn everything_that_does_not_fit_is_named_with_its_remedy() {
             "output `z`: output `z` reads it, the model has `y`; name one of these as its `tensor`",
         ]
     );
+}
+
+#[test]
+fn a_tensor_that_does_not_fit_is_refused_with_its_line_in_the_pipeline_file() {
+    let text = "\
+pipeline: p
+sources: { events: { topic: e, format: json } }
+routes: [{ from: events, task: t, lane: precision }]
+tasks:
+  t:
+    models: { full: linear.onnx }
+    inputs:
+      amount: { columns: [a, b, c] }
+    outputs:
+      y: { tensor: score, kind: number }
+    publish: { topic: answers, format: json }
+lanes: { precision: { model: full, device: [cpu], max_batch: 8 } }
+dead_letters: { topic: dead }
+";
+    let plan = Plan::parse(text, "shop.yaml").unwrap();
+    let task = &plan.tasks[0];
+    let encoder = FeatureEncoder::new(task, &|_| unreachable!("no vocabulary")).unwrap();
+    let source = ModelSource {
+        task: &task.name,
+        path: &path("linear"),
+        inputs: encoder.specs(),
+        outputs: &task.outputs,
+        places: Some(&task.places),
+        devices: &[Device::Cpu],
+        max_batch: 8,
+    };
+    let Err(Error::Contract { problems, .. }) = check_contract(&runtime(), &source) else {
+        panic!("it does not fit")
+    };
+    let [filled, needed, read] = &problems[..] else { panic!("{problems:?}") };
+    assert!(
+        filled.starts_with("shop.yaml:8:") && filled.contains("input `amount`: the pipeline"),
+        "{filled}"
+    );
+    assert!(needed.starts_with("input `x`: the model needs"), "in no line of the file: {needed}");
+    assert!(read.starts_with("shop.yaml:10:") && read.contains("output `score`"), "{read}");
 }
 
 #[test]
@@ -56,6 +97,7 @@ fn a_batch_of_one_runs_when_the_lane_batches_nothing() {
         path: &path,
         inputs: &inputs,
         outputs: &outputs,
+        places: None,
         devices: &[Device::Cpu],
         max_batch,
     };
@@ -73,6 +115,7 @@ fn checking_gives_the_digest_that_answers_will_carry() {
         path: &path,
         inputs: &inputs,
         outputs: &outputs,
+        places: None,
         devices: &[Device::Cuda],
         max_batch: 8,
     };
@@ -100,8 +143,15 @@ fn a_file_that_is_no_model_or_not_there_is_named() {
     let (inputs, outputs) = (x(3), [output("y", OutputKind::Number)]);
     let load = |path: &Path| {
         let devices = &[Device::Cuda, Device::Cpu];
-        let source =
-            ModelSource { task: "t", path, inputs: &inputs, outputs: &outputs, devices, max_batch: 8 };
+        let source = ModelSource {
+            task: "t",
+            path,
+            inputs: &inputs,
+            outputs: &outputs,
+            places: None,
+            devices,
+            max_batch: 8,
+        };
         Model::load(&runtime(), source).unwrap_err()
     };
     let missing = load(&path("absent"));
@@ -121,6 +171,7 @@ fn several_threads_share_one_reading_of_the_file() {
         path: &path,
         inputs: &inputs,
         outputs: &outputs,
+        places: None,
         devices: &[Device::Cpu],
         max_batch: 8,
     };

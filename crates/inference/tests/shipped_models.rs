@@ -102,6 +102,7 @@ fn a_score_is_its_events_own(task: &str, variant: Variant, samples: &str) {
         path: &commerce().join(task.models.get(variant).expect("the variant is there")),
         inputs: encoder.specs(),
         outputs: &task.outputs,
+        places: Some(&task.places),
         devices: &[Device::Cpu],
         max_batch: 256,
     };

@@ -243,6 +243,7 @@ pub fn models(
             path: &loaded.path(file),
             inputs: encoder.specs(),
             outputs: &task.outputs,
+            places: Some(&task.places),
             devices: &of_lane.devices,
             max_batch: of_lane.max_batch.get(),
         };

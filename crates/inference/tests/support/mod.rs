@@ -51,7 +51,10 @@ pub(crate) fn load_on(
     devices: &[Device],
 ) -> Result<Model, Error> {
     let path = path(name);
-    Model::load(&runtime(), ModelSource { task: name, path: &path, inputs, outputs, devices, max_batch: 32 })
+    Model::load(
+        &runtime(),
+        ModelSource { task: name, path: &path, inputs, outputs, places: None, devices, max_batch: 32 },
+    )
 }
 
 pub(crate) fn real(values: &[f64]) -> RowTensor {
