@@ -26,7 +26,8 @@ impl Sources {
             let decoder = match source.format {
                 Format::Avro => {
                     let at = &source.schemas_at;
-                    EventDecoder::avro(schemas, &source.schemas).map_err(|e| Error::Plan(format!("{at}: {e}")))?
+                    EventDecoder::avro(schemas, &source.schemas)
+                        .map_err(|e| Error::Plan(format!("{at}: {e}")))?
                 }
                 Format::Json => EventDecoder::json(),
             };
