@@ -90,6 +90,13 @@ fn each_mistake_is_named_with_its_line_and_the_remedy() {
         ("x: { columns: [x, y, n] }", "x: { each: recent }", 19, "`each` with `columns`"),
         ("x: { columns: [x, y, n] }", "x: { text: body }", 19, "not supported yet"),
         ("keep_last: 4", "keep_last: 0", 21, "1 to 4096"),
+        ("  click:\n    models", "  risk:\n    models", 16, "duplicate"),
+        (
+            "lane: throughput }",
+            "lane: throughput, name: a }\n  - { from: events, skip: it, name: a }",
+            7,
+            "two routes are called `a`",
+        ),
         ("carry: [id] }\nlanes", "carry: [id], partitions: 0 }\nlanes", 24, "1 to 10000"),
         ("  click:\n    models", "  Click:\n    models", 17, "task name `Click`"),
         ("topic: shop.dead-letters", "topic: shop/dead", 28, "no topic name"),

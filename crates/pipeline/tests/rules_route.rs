@@ -165,6 +165,41 @@ fn a_rule_that_fails_only_on_some_events_of_a_schema_is_refused_too() {
     assert_eq!(said, None, "a purchase never gets past the first rule");
 }
 
+/// Every rule of up to three parts, for every event of either schema.
+#[test]
+fn no_rule_that_is_accepted_ever_fails_for_want_of_a_field() {
+    let parts = [
+        "event.test",
+        "event.amount",
+        "!event.units",
+        "has(event.amount)",
+        "!has(event.units)",
+        "schema == \"order\"",
+        "event.?amount.orValue(false)",
+    ];
+    let mut accepted = 0;
+    for (a, b, c) in parts.iter().flat_map(|a| parts.iter().flat_map(move |b| parts.map(|c| (a, b, c)))) {
+        for rule in [
+            format!("{a} && ({b} || {c})"),
+            format!("{a} || {b} && {c}"),
+            format!("{a} ? {b} : {c}"),
+            format!("!({a} && {b}) || {c}"),
+        ] {
+            let Ok(rules) = avro(&[&rule]) else { continue };
+            accepted += 1;
+            for flags in 0..4 {
+                let (test, own) = (Value::Bool(flags & 1 == 1), Value::Bool(flags & 2 == 2));
+                for (schema, field) in [("order", "amount"), ("purchase", "units")] {
+                    let event = event(&[("id", Value::Int(1)), ("test", test.clone()), (field, own.clone())]);
+                    let route = rules.route(Some(schema), &mut || Ok(event.clone()), None);
+                    assert!(route.is_ok(), "{rule} of {event:?}: {route:?}");
+                }
+            }
+        }
+    }
+    assert!(accepted > 100, "only {accepted} rules were accepted");
+}
+
 #[test]
 fn a_time_that_no_calendar_has_rejects_the_event() {
     let order = event(&[("at", Value::Timestamp(i64::MAX))]);

@@ -37,6 +37,13 @@ fn the_shipped_pipelines_fit_the_shipped_schemas() {
 }
 
 #[test]
+fn the_shop_of_the_whole_service_tests_is_sound() {
+    let file = "tests/src/shop.yaml";
+    let text = read(file).replace("{shop}", "shop").replace("{models}", "models");
+    compiles(&text, file, &SchemaFolder::default()).unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
 fn a_typing_error_in_the_commerce_pipeline_is_found() {
     let schemas = SchemaFolder::open(&repository().join("schemas")).expect("the shipped schemas");
     let file = "pipelines/commerce/pipeline.yaml";
