@@ -2,7 +2,7 @@
 //! services started, answers followed, everything stopped.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use twinlane_testkit::broker::Broker;
 use twinlane_testkit::client::{self, Outgoing, Producer};
 use twinlane_testkit::process::{Service, ServiceOptions};
 use twinlane_testkit::wait;
+use twinlane_tests::binary;
 
 const FLOWERS: usize = 150;
 const BROKEN: usize = 75;
@@ -47,7 +48,7 @@ impl Garden {
         arguments.push(folder.display().to_string());
         let options = ServiceOptions {
             name: format!("twinlane-{}", words[0]),
-            program: twinlane(),
+            program: binary("twinlane"),
             arguments,
             logs: folder.to_owned(),
             ..ServiceOptions::default()
@@ -101,19 +102,6 @@ impl Garden {
 
 fn id(number: usize) -> String {
     format!("flower-{number}")
-}
-
-/// The command, beside this test's own binary.
-fn twinlane() -> PathBuf {
-    let test = std::env::current_exe().expect("a test knows where it lies");
-    let folder = test.parent().and_then(Path::parent).expect("tests lie in <target>/<profile>/deps");
-    let binary = folder.join("twinlane");
-    assert!(
-        binary.exists(),
-        "{} is not built; `cargo xtask test` builds it, so does `cargo build --workspace`",
-        binary.display()
-    );
-    binary
 }
 
 /// What a command says that ends by itself, and well.

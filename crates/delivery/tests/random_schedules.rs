@@ -81,10 +81,14 @@ proptest! {
         let mut waits_for_rewind: HashMap<i32, bool> = HashMap::new();
         let mut tickets: Vec<(Ticket, i32, i64)> = Vec::new();
         let mut silent: Vec<(i32, i64)> = Vec::new();
+        // In a transaction, and aborted, to be produced again.
         let mut out: Option<Window<(i32, i64)>> = None;
+        let mut again: Option<Window<(i32, i64)>> = None;
         for step in steps {
             match step {
-                // A new owner starts at the committed offset; the window that is out holds an old epoch then.
+                // A rebalance waits for the transaction that is out. A new owner starts at the committed offset; the
+                // window that was aborted holds an old epoch then.
+                Step::Assign(_) | Step::Revoke(_) if out.is_some() => {}
                 Step::Assign(p) => {
                     ledger.assign(partition(p));
                     reads_at.insert(p, *broker.committed.get(&p).unwrap_or(&0));
@@ -121,20 +125,27 @@ proptest! {
                     }
                 }
                 Step::Take(max_bytes) if out.is_none() => {
-                    let window = ledger.take_settled(max_bytes, |_| true);
+                    let window = match again.take() {
+                        Some(mut window) => {
+                            ledger.retain_current(&mut window);
+                            window
+                        }
+                        None => ledger.take_settled(max_bytes, |_| true),
+                    };
                     out = (!window.is_empty()).then_some(window);
                 }
-                // A revoke and a rewind wait for the transaction that is out, or cancel it, so only current runs commit.
-                Step::Commit => if let Some(mut window) = out.take() {
-                    ledger.retain_current(&mut window);
+                Step::Commit => if let Some(window) = out.take() {
+                    let mut current = window.clone();
+                    ledger.retain_current(&mut current);
+                    prop_assert_eq!(&current, &window, "a run of an old epoch was in a transaction");
                     broker.commit(&window);
                     ledger.confirm(&window);
                 },
-                Step::AbortAndProduceAgain => if let Some(window) = &mut out {
-                    ledger.retain_current(window);
+                Step::AbortAndProduceAgain => if let Some(window) = out.take() {
+                    again = Some(window);
                 },
                 Step::LoseEverything => {
-                    out = None;
+                    (out, again) = (None, None);
                     let assigned: Vec<_> = ledger.assignment().map(|(tp, _)| tp.clone()).collect();
                     for tp in assigned {
                         ledger.rewind(&tp);

@@ -436,6 +436,8 @@ impl Reader {
 
     fn rewind(&mut self, partitions: Vec<TopicPartition>) {
         let context = self.client.context().clone();
+        // A rebalance may have come between the wish and now; what is gone is its next owner's to read.
+        let partitions = self.still_assigned(partitions);
         let Some(starts) = context.resolve(&self.client, &partitions) else { return };
         let mut list = TopicPartitionList::new();
         let mut read = Vec::new();
@@ -458,9 +460,21 @@ impl Reader {
         }
         let event = match self.read_from(list) {
             Ok(()) => Inbound::Rewound(read),
-            Err(source) => Inbound::Failed(Error::Client { what: "read again".into(), source }),
+            Err(error) => {
+                tracing::warn!(%error, "could not move to the committed offsets; trying again");
+                pause(SETTLE / 20);
+                // The stage still refuses these partitions' records, so asking it again loses nothing.
+                Inbound::Reread
+            }
         };
         let _ = self.inbound.send(event);
+    }
+
+    fn still_assigned(&self, mut partitions: Vec<TopicPartition>) -> Vec<TopicPartition> {
+        // That cannot be asked only of a client that is broken, and then polling says so.
+        let assigned = self.client.assignment().map(|all| named(&all)).unwrap_or_default();
+        partitions.retain(|partition| assigned.contains(partition));
+        partitions
     }
 
     /// Moves the consumer. A partition whose position fell out of its log is not fetched any more and cannot

@@ -421,7 +421,7 @@ fn sort(error: KafkaError, what: &'static str) -> Stop {
 /// Whether sending the same record again would end the same.
 fn is_refusal(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as E;
-    matches!(code, E::InvalidRecord | E::InvalidTimestamp | E::MessageSizeTooLarge | E::InvalidMessage)
+    matches!(code, E::InvalidRecord | E::InvalidTimestamp | E::MessageSizeTooLarge)
 }
 
 fn is_retriable(error: &KafkaError) -> bool {
