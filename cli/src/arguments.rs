@@ -20,7 +20,7 @@ PIPELINE is a pipeline file, or the folder in which a pipeline.yaml lies.
 
 Exit codes: 0 fine, 2 invalid input, 3 not authorised, 4 missing or misshapen
 topic, 5 fenced by another process with the same ordinal, 6 model, 7 no broker
-answered, 1 anything else.";
+answered, 8 a model run that hangs, 1 anything else.";
 
 /// Scores Kafka streams with ONNX models, exactly once.
 #[derive(Debug, Parser)]

@@ -3,6 +3,7 @@
 
 use std::{
     collections::HashMap,
+    net::SocketAddr,
     path::{Path, PathBuf},
     sync::Mutex,
     time::Duration,
@@ -27,27 +28,42 @@ pub struct Shop {
     name: String,
     folder: TempDir,
     bootstrap: String,
+    /// Topics that its tasks publish to.
+    outputs: Vec<String>,
     /// What was produced, by the coordinates that the broker gave it.
     produced: Mutex<HashMap<String, Event>>,
 }
 
 impl Shop {
-    /// Writes the pipeline file and creates its source topics.
+    /// The shop of `shop.yaml`.
     pub fn open() -> Self {
+        Self::with_pipeline(include_str!("shop.yaml"))
+    }
+
+    /// A shop with another pipeline file, in which `{shop}` stands for its name and `{models}` for the folder of the test
+    /// models. Creates its source topics `events` and `reviews`.
+    pub fn with_pipeline(file: &str) -> Self {
         let bootstrap = Broker::shared().bootstrap().to_owned();
         let name = client::unique("shop").to_lowercase().replace(['.', '_'], "-");
         let folder = tempfile::tempdir().expect("a temporary folder");
-        let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/inference/tests/models");
-        let models = models.canonicalize().expect("the models are in the repository");
-        let file =
-            include_str!("shop.yaml").replace("{shop}", &name).replace("{models}", &models.to_string_lossy());
-        std::fs::write(folder.path().join("pipeline.yaml"), file).expect("written");
         for source in ["events", "reviews"] {
             let settings = [("max.message.bytes", "2000000")];
             client::create_topic(&bootstrap, &format!("{name}.{source}"), PARTITIONS, &settings)
                 .expect("created");
         }
-        Self { name, folder, bootstrap, produced: Mutex::default() }
+        let mut shop = Self { name, folder, bootstrap, outputs: Vec::new(), produced: Mutex::default() };
+        shop.change_pipeline(file);
+        shop
+    }
+
+    /// Writes another pipeline file, for services that start from now on.
+    pub fn change_pipeline(&mut self, file: &str) {
+        let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/inference/tests/models");
+        let models = models.canonicalize().expect("the models are in the repository");
+        let file = file.replace("{shop}", &self.name).replace("{models}", &models.to_string_lossy());
+        let published = file.lines().filter_map(|line| line.trim().strip_prefix("publish: { topic: "));
+        self.outputs = published.filter_map(|rest| Some(rest.split_once(',')?.0.to_owned())).collect();
+        std::fs::write(self.folder.path().join("pipeline.yaml"), file).expect("written");
     }
 
     /// A topic of the shop.
@@ -62,6 +78,15 @@ impl Shop {
 
     /// Starts a service and waits until it is ready.
     pub fn start(&self, service: &str, ordinal: u32) -> Service {
+        let (mut service, admin) = self.spawn(service, ordinal);
+        service
+            .wait_for_http(admin, "/health/ready", READY)
+            .unwrap_or_else(|e| panic!("{e}\n{}", service.output()));
+        service
+    }
+
+    /// Starts a service, and gives it with the address of its admin port.
+    pub fn spawn(&self, service: &str, ordinal: u32) -> (Service, SocketAddr) {
         let admin = free_port().expect("a free port");
         let file = self.folder.path().join("pipeline.yaml");
         let options = ServiceOptions {
@@ -80,11 +105,7 @@ impl Shop {
             logs: self.folder.path().to_owned(),
             ..ServiceOptions::default()
         };
-        let mut service = Service::spawn(&options).expect("spawned");
-        service
-            .wait_for_http(admin, "/health/ready", READY)
-            .unwrap_or_else(|e| panic!("{e}\n{}", service.output()));
-        service
+        (Service::spawn(&options).expect("spawned"), admin)
     }
 
     /// Produces events and puts what must become of each on the account.
@@ -112,6 +133,19 @@ impl Shop {
         }
     }
 
+    /// Produces `count` events with the same value, on every partition in turn, which are on no account.
+    pub fn flood(&self, source: &str, value: &str, count: usize) {
+        let producer = Producer::new(&self.bootstrap).expect("a producer");
+        let topic = self.topic(source);
+        for number in 0..count {
+            let partition = Some(number as i32 % PARTITIONS);
+            let value = Some(value.as_bytes());
+            let outgoing = Outgoing { topic: &topic, partition, value, ..Outgoing::default() };
+            producer.send(&outgoing, ()).expect("accepted");
+        }
+        producer.flush().expect("delivered");
+    }
+
     /// How many records a topic holds for a reader with `read_committed`.
     pub fn committed(&self, of: &str) -> usize {
         let mut count = 0;
@@ -124,14 +158,13 @@ impl Shop {
     /// # Panics
     /// When a record is not what its event must come to: another event's answer, another reason, other bytes.
     pub fn verdict(&self, account: &mut Checker) -> Verdict {
-        let outputs: Vec<String> =
-            ["scores.orders", "scores.clicks", "scores.reviews"].map(|t| self.topic(t)).into();
+        let outputs = &self.outputs;
         let dead = self.topic("dead-letters");
         let mut every: Vec<&str> = outputs.iter().map(String::as_str).collect();
         let follower = client::Follower::from_beginning(&self.bootstrap, &[&every[..], &[&dead]].concat())
             .expect("follows");
         let produced = self.produced.lock().expect("no holder of this lock panics");
-        let mut progress = Progress { account, outputs: &outputs, produced: &produced };
+        let mut progress = Progress { account, outputs, produced: &produced };
         let deadline = std::time::Instant::now() + ANSWERED;
         while !progress.account.is_complete() && std::time::Instant::now() < deadline {
             follower.next(Duration::from_secs(1), |record| progress.see(record)).expect("reads");

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 /// Decides when the next transaction may begin.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Cadence {
     floor: Duration,
     began: Option<Instant>,
@@ -43,6 +43,14 @@ impl Cadence {
     /// Its outcome is known.
     pub fn end(&mut self) {
         self.in_flight = false;
+    }
+}
+
+#[cfg(test)]
+impl Cadence {
+    /// Sets when the last transaction began, if one did.
+    pub(crate) fn began_at(&mut self, at: Instant) {
+        self.began = self.began.map(|_| at);
     }
 }
 

@@ -11,9 +11,12 @@
 //! "Earlier" means earlier in arrival: offsets have gaps (commit markers, aborted and compacted records), so
 //! nothing here waits for offset + 1.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
 
-use crate::{Epoch, Run, Ticket, TopicPartition, Window};
+use crate::{DeadLetterLimit, Epoch, Run, Ticket, TopicPartition, Window, diversion::Diversion};
 
 /// Why the ledger did not take something. None of these is a failure: stale work is dropped and goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -32,15 +35,27 @@ pub enum Refused {
     OutOfOrder,
 }
 
-#[derive(Debug)]
+/// What a record came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Answer<O> {
+    /// What it produces, if anything.
+    pub output: Option<O>,
+    /// Bytes that this adds to the record's share of the budget.
+    pub bytes: usize,
+    /// It produces a dead letter; see [`DeadLetterLimit`].
+    pub dead: bool,
+}
+
+#[derive(Clone, Debug)]
 struct Entry<O> {
     offset: i64,
     bytes: usize,
     settled: bool,
+    dead: bool,
     output: Option<O>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Slot<O> {
     partition: TopicPartition,
     epoch: Epoch,
@@ -53,21 +68,27 @@ struct Slot<O> {
     /// Taken into a window whose outcome is not known yet.
     out_records: usize,
     out_bytes: usize,
+    diversion: Diversion,
+    /// As it will be when the window that is out is confirmed.
+    diversion_out: Option<Diversion>,
+    /// Its oldest record is a dead letter past the limit: it leaves in no window.
+    over_limit: bool,
 }
 
 /// Accounts for every record of every assigned partition. `O` is what a settled record produces.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Ledger<O> {
     index: HashMap<TopicPartition, u32>,
     slots: Vec<Option<Slot<O>>>,
     next_epoch: u64,
     records: usize,
     bytes: usize,
+    limit: Option<DeadLetterLimit>,
 }
 
 impl<O> Default for Ledger<O> {
     fn default() -> Self {
-        Self { index: HashMap::new(), slots: Vec::new(), next_epoch: 0, records: 0, bytes: 0 }
+        Self { index: HashMap::new(), slots: Vec::new(), next_epoch: 0, records: 0, bytes: 0, limit: None }
     }
 }
 
@@ -75,6 +96,12 @@ impl<O> Ledger<O> {
     /// An empty ledger, no partition assigned.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Past this limit a partition's dead letters leave in no window; without one, however many there are.
+    #[must_use]
+    pub fn with_limit(self, limit: Option<DeadLetterLimit>) -> Self {
+        Self { limit, ..self }
     }
 
     /// Records in flight: arrived under a current epoch and not confirmed.
@@ -110,6 +137,9 @@ impl<O> Ledger<O> {
             entries: VecDeque::new(),
             out_records: 0,
             out_bytes: 0,
+            diversion: Diversion::default(),
+            diversion_out: None,
+            over_limit: false,
         };
         let free = self.slots.iter().position(Option::is_none).unwrap_or_else(|| {
             self.slots.push(None);
@@ -141,6 +171,18 @@ impl<O> Ledger<O> {
         }
     }
 
+    /// Partitions whose oldest record is a dead letter past the limit.
+    pub fn over_limit(&self) -> impl Iterator<Item = &TopicPartition> {
+        self.slots.iter().flatten().filter(|s| s.over_limit).map(|s| &s.partition)
+    }
+
+    /// As [`Ledger::rewind`], because the partition is over its limit; gives the time to wait before it is read again.
+    pub fn hold(&mut self, partition: &TopicPartition) -> Duration {
+        self.rewind(partition);
+        let slot = self.index.get(partition).and_then(|&id| self.slots[id as usize].as_mut());
+        slot.map_or(Duration::ZERO, |slot| slot.diversion.trip())
+    }
+
     /// The consumer has moved to the committed offset: what arrives from now on counts.
     pub fn rewound(&mut self, partition: &TopicPartition) {
         if let Some(&id) = self.index.get(partition) {
@@ -166,15 +208,14 @@ impl<O> Ledger<O> {
         }
         slot.last_offset = Some(offset);
         let arrival = slot.front + slot.entries.len() as u64;
-        slot.entries.push_back(Entry { offset, bytes, settled: false, output: None });
+        slot.entries.push_back(Entry { offset, bytes, settled: false, dead: false, output: None });
         self.records += 1;
         self.bytes += bytes;
         Ok(Ticket { slot: id, epoch: slot.epoch, arrival })
     }
 
-    /// A record has its verdict; `output` is what it produces, if anything, and `bytes` what that adds to
-    /// the record's share of the budget.
-    pub fn settle(&mut self, ticket: Ticket, output: Option<O>, bytes: usize) -> Result<(), Refused> {
+    /// A record has its verdict.
+    pub fn settle(&mut self, ticket: Ticket, answer: Answer<O>) -> Result<(), Refused> {
         let slot = self.slots.get_mut(ticket.slot as usize).and_then(Option::as_mut).ok_or(Refused::Stale)?;
         if slot.epoch != ticket.epoch {
             return Err(Refused::Stale);
@@ -185,15 +226,16 @@ impl<O> Ledger<O> {
             return Err(Refused::SettledTwice);
         }
         entry.settled = true;
-        entry.output = output;
-        entry.bytes += bytes;
-        self.bytes += bytes;
+        entry.dead = answer.dead;
+        entry.output = answer.output;
+        entry.bytes += answer.bytes;
+        self.bytes += answer.bytes;
         Ok(())
     }
 
     /// Whether some partition's oldest record is settled, so that a window would not be empty.
     pub fn has_settled(&self) -> bool {
-        self.slots.iter().flatten().any(|s| s.entries.front().is_some_and(|e| e.settled))
+        self.slots.iter().flatten().any(|s| !s.over_limit && s.entries.front().is_some_and(|e| e.settled))
     }
 
     /// Closes a window over the settled prefix of every partition for which `wanted` holds, of at most
@@ -201,7 +243,7 @@ impl<O> Ledger<O> {
     pub fn take_settled(&mut self, max_bytes: usize, wanted: impl Fn(&TopicPartition) -> bool) -> Window<O> {
         let mut runs = Vec::new();
         let mut taken = 0;
-        for slot in self.slots.iter_mut().flatten().filter(|s| wanted(&s.partition)) {
+        for slot in self.slots.iter_mut().flatten().filter(|s| !s.over_limit && wanted(&s.partition)) {
             let mut run = Run {
                 partition: slot.partition.clone(),
                 epoch: slot.epoch,
@@ -210,8 +252,13 @@ impl<O> Ledger<O> {
                 records: 0,
                 bytes: 0,
             };
+            let mut diversion = slot.diversion.clone();
             while let Some(entry) = slot.entries.front().filter(|e| e.settled) {
                 if taken > 0 && taken + entry.bytes > max_bytes {
+                    break;
+                }
+                if self.limit.is_some_and(|limit| !diversion.admit(entry.dead, &limit)) {
+                    slot.over_limit = true;
                     break;
                 }
                 taken += entry.bytes.max(1);
@@ -225,6 +272,7 @@ impl<O> Ledger<O> {
             if run.records > 0 {
                 slot.out_records += run.records;
                 slot.out_bytes += run.bytes;
+                slot.diversion_out = Some(diversion);
                 runs.push(run);
             }
         }
@@ -239,6 +287,7 @@ impl<O> Ledger<O> {
             if slot.epoch == run.epoch {
                 slot.out_records -= run.records;
                 slot.out_bytes -= run.bytes;
+                slot.diversion = slot.diversion_out.take().unwrap_or_default();
                 self.records -= run.records;
                 self.bytes -= run.bytes;
             }
@@ -269,6 +318,22 @@ impl<O> Ledger<O> {
         slot.entries.clear();
         slot.out_records = 0;
         slot.out_bytes = 0;
+        slot.diversion_out = None;
+        slot.over_limit = false;
+    }
+}
+
+#[cfg(test)]
+impl<O: std::hash::Hash> Ledger<O> {
+    /// Everything but epochs and arrival numbers.
+    pub(crate) fn hash_state(&self, to: &mut impl std::hash::Hasher) {
+        use std::hash::Hash as _;
+        let mut slots: Vec<_> = self.slots.iter().flatten().collect();
+        slots.sort_by(|a, b| a.partition.cmp(&b.partition));
+        for slot in slots {
+            (&slot.partition, slot.reading, slot.last_offset, slot.out_records).hash(to);
+            slot.entries.iter().for_each(|e| (e.offset, e.settled, &e.output).hash(to));
+        }
     }
 }
 
@@ -278,6 +343,10 @@ mod tests {
 
     fn partition(number: i32) -> TopicPartition {
         TopicPartition { topic: "t".into(), partition: number }
+    }
+
+    fn answer(output: Option<i64>, bytes: usize) -> Answer<i64> {
+        Answer { output, bytes, dead: false }
     }
 
     fn everything(ledger: &mut Ledger<i64>) -> Window<i64> {
@@ -290,10 +359,10 @@ mod tests {
         ledger.assign(partition(0));
         let tickets: Vec<_> =
             [3, 4, 9, 12].iter().map(|&o| ledger.arrive(&partition(0), o, 10).expect("assigned")).collect();
-        ledger.settle(tickets[2], Some(9), 1).expect("first verdict");
+        ledger.settle(tickets[2], answer(Some(9), 1)).expect("first verdict");
         assert!(!ledger.has_settled(), "the oldest record is still pending");
-        ledger.settle(tickets[0], Some(3), 1).expect("first verdict");
-        ledger.settle(tickets[1], None, 0).expect("first verdict");
+        ledger.settle(tickets[0], answer(Some(3), 1)).expect("first verdict");
+        ledger.settle(tickets[1], answer(None, 0)).expect("first verdict");
         let window = everything(&mut ledger);
         assert_eq!(window.runs[0].outputs, [3, 9]);
         assert_eq!(window.runs[0].next_offset, 10);
@@ -308,10 +377,14 @@ mod tests {
         let mut ledger = Ledger::new();
         ledger.assign(partition(0));
         let ticket = ledger.arrive(&partition(0), 0, 1).expect("assigned");
-        assert_eq!(ledger.settle(ticket, Some(1), 0), Ok(()));
-        assert_eq!(ledger.settle(ticket, Some(1), 0), Err(Refused::SettledTwice));
+        assert_eq!(ledger.settle(ticket, answer(Some(1), 0)), Ok(()));
+        assert_eq!(ledger.settle(ticket, answer(Some(1), 0)), Err(Refused::SettledTwice));
         everything(&mut ledger);
-        assert_eq!(ledger.settle(ticket, Some(1), 0), Err(Refused::SettledTwice), "also once it was taken");
+        assert_eq!(
+            ledger.settle(ticket, answer(Some(1), 0)),
+            Err(Refused::SettledTwice),
+            "also once it was taken"
+        );
     }
 
     #[test]
@@ -322,8 +395,8 @@ mod tests {
         ledger.revoke(&partition(0));
         ledger.assign(partition(0));
         let new = ledger.arrive(&partition(0), 0, 1).expect("assigned");
-        assert_eq!(ledger.settle(old, Some(0), 0), Err(Refused::Stale));
-        assert_eq!(ledger.settle(new, Some(0), 0), Ok(()));
+        assert_eq!(ledger.settle(old, answer(Some(0), 0)), Err(Refused::Stale));
+        assert_eq!(ledger.settle(new, answer(Some(0), 0)), Ok(()));
     }
 
     #[test]
@@ -332,7 +405,7 @@ mod tests {
         for p in 0..2 {
             ledger.assign(partition(p));
             let ticket = ledger.arrive(&partition(p), 7, 1).expect("assigned");
-            ledger.settle(ticket, Some(i64::from(p)), 0).expect("first verdict");
+            ledger.settle(ticket, answer(Some(i64::from(p)), 0)).expect("first verdict");
         }
         let mut window = everything(&mut ledger);
         ledger.revoke(&partition(0));

@@ -4,12 +4,18 @@
 
 mod budget;
 mod cadence;
+mod delivery;
+mod diversion;
+#[cfg(test)]
+mod exploration;
 mod ledger;
 mod partition;
 mod window;
 
 pub use budget::{Budget, Limits, Pressure};
 pub use cadence::Cadence;
-pub use ledger::{Ledger, Refused};
+pub use delivery::{Delivery, Ended, Options, Order};
+pub use diversion::DeadLetterLimit;
+pub use ledger::{Answer, Ledger, Refused};
 pub use partition::{Epoch, Ticket, TopicPartition};
 pub use window::{Run, Window};

@@ -27,5 +27,5 @@ pub use error::{Error, RunError};
 pub use load::{ModelSource, check_contract};
 pub use model::{Answer, Model};
 pub use onnx_runtime::OnnxRuntime;
-pub use sessions::{Ran, Runs, Sessions};
+pub use sessions::{Ran, Running, Runs, Sessions};
 pub use threads::default_threads;

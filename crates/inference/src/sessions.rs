@@ -41,21 +41,31 @@ pub struct Ran<T> {
     thread: usize,
 }
 
-/// A pool of model threads. Dropping it lets each finish the batch that it runs, and joins them.
+/// A pool of model threads. Dropping it lets each finish the batch that it runs, and joins those that do not hang.
 #[derive(Debug)]
 pub struct Sessions<T> {
     threads: Vec<ModelThread<T>>,
     results: Receiver<Ran<T>>,
     /// For a batch whose thread is gone: it comes back as an error, never not at all.
     failed: Sender<Ran<T>>,
+    deadline: Option<Duration>,
+}
+
+/// A batch that has not come back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Running {
+    /// Task.
+    pub task: usize,
+    /// When it must have come back.
+    pub until: Instant,
 }
 
 #[derive(Debug)]
 struct ModelThread<T> {
     batches: Option<Sender<Batch<T>>>,
     handle: Option<JoinHandle<()>>,
-    /// Whether it was handed a batch whose result has not been taken.
-    busy: bool,
+    /// Task and time of the batch that it was handed, until the result is taken.
+    busy: Option<(usize, Instant)>,
 }
 
 impl<T: Send + 'static> Sessions<T> {
@@ -64,7 +74,7 @@ impl<T: Send + 'static> Sessions<T> {
     pub fn start<M: Runs>(models: Vec<Vec<M>>) -> Result<Self, Error> {
         // Never longer than the pool: a thread has one batch, and gets the next when its result was taken.
         let (finished, results) = unbounded();
-        let mut sessions = Self { threads: Vec::new(), results, failed: finished.clone() };
+        let mut sessions = Self { threads: Vec::new(), results, failed: finished.clone(), deadline: None };
         for (at, models) in models.into_iter().enumerate() {
             // One slot, and never full: `submit` hands a batch to idle threads only. None at all would make it wait
             // for a thread that has sent its result and is on its way back to its inbox.
@@ -74,14 +84,30 @@ impl<T: Send + 'static> Sessions<T> {
                 .name(format!("model-{at}"))
                 .spawn(move || serve(at, models, &inbox, &finished))
                 .map_err(Error::Thread)?;
-            sessions.threads.push(ModelThread { batches: Some(batches), handle: Some(handle), busy: false });
+            sessions.threads.push(ModelThread { batches: Some(batches), handle: Some(handle), busy: None });
         }
         Ok(sessions)
     }
 
+    /// A run that takes longer than this hangs: it cannot be stopped from outside, and dropping the pool does not wait
+    /// for it.
+    #[must_use]
+    pub fn with_deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = Some(deadline);
+        self
+    }
+
+    /// The batch that must come back first, if there is a deadline.
+    pub fn most_urgent(&self) -> Option<Running> {
+        let deadline = self.deadline?;
+        let running = self.threads.iter().filter_map(|thread| thread.busy);
+        let (task, since) = running.min_by_key(|(_, since)| *since)?;
+        Some(Running { task, until: since + deadline })
+    }
+
     /// Threads with nothing to do.
     pub fn idle(&self) -> usize {
-        self.threads.iter().filter(|thread| !thread.busy).count()
+        self.threads.iter().filter(|thread| thread.busy.is_none()).count()
     }
 
     /// Gives a batch to an idle thread. Never blocks.
@@ -93,9 +119,9 @@ impl<T: Send + 'static> Sessions<T> {
             .threads
             .iter_mut()
             .enumerate()
-            .find(|(_, thread)| !thread.busy)
+            .find(|(_, thread)| thread.busy.is_none())
             .expect("a batch is submitted only while a thread is idle");
-        thread.busy = true;
+        thread.busy = Some((batch.task, Instant::now()));
         let sender = thread.batches.as_ref().expect("senders live until the pool is dropped");
         if let Err(gone) = sender.try_send(batch) {
             let Batch { task, tags, .. } = gone.into_inner();
@@ -113,7 +139,7 @@ impl<T: Send + 'static> Sessions<T> {
 
     /// Counts a result as taken.
     pub fn done(&mut self, ran: &Ran<T>) {
-        self.threads[ran.thread].busy = false;
+        self.threads[ran.thread].busy = None;
     }
 }
 
@@ -122,7 +148,11 @@ impl<T> Drop for Sessions<T> {
         for thread in &mut self.threads {
             thread.batches = None;
         }
+        let hangs = |since: Instant| self.deadline.is_some_and(|deadline| since.elapsed() >= deadline);
         for thread in &mut self.threads {
+            if thread.busy.is_some_and(|(_, since)| hangs(since)) {
+                continue;
+            }
             if let Some(handle) = thread.handle.take()
                 && handle.join().is_err()
             {
@@ -255,6 +285,18 @@ mod tests {
         // The threads are joined, so all of their senders are gone, and what they ran is in the channel.
         let left: Vec<_> = results.iter().collect();
         assert_eq!(left.len(), 2);
+    }
+
+    #[test]
+    fn a_run_past_its_deadline_is_known_and_not_waited_for() {
+        let (sessions, _open) = pool(2);
+        let mut sessions = sessions.with_deadline(Duration::from_millis(1));
+        assert_eq!(sessions.most_urgent(), None);
+        sessions.submit(batch(&[99]));
+        let running = sessions.most_urgent().expect("a batch runs");
+        assert_eq!(running.task, 0);
+        assert!(crossbeam_channel::at(running.until).recv().is_ok());
+        drop(sessions);
     }
 
     #[test]

@@ -159,6 +159,16 @@ impl Consumer {
         self.with_assignment("pause", |client, all| client.pause(all));
     }
 
+    /// Stops fetching one partition, until [`Consumer::resume`] does not except it.
+    pub fn hold(&self, partition: &TopicPartition) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition(&partition.topic, partition.partition);
+        // It may have gone meanwhile.
+        if let Err(error) = self.client.pause(&list) {
+            tracing::debug!(%error, %partition, "hold");
+        }
+    }
+
     /// Fetches all assigned partitions again, except `halted`.
     pub fn resume(&self, halted: &[TopicPartition]) {
         let mut paused = self.client.context().paused();

@@ -10,12 +10,35 @@ use crate::{
     check_tasks::task,
     check_topics::Places,
     place::Place,
-    plan::{BelowStart, Device, InFlight, Lane, LaneName, Plan, Source, Tombstones, Topic, Variant},
+    plan::{
+        BelowStart, DeadLetterLimit, Device, InFlight, Lane, LaneName, Plan, Source, Tombstones, Topic,
+        Variant,
+    },
     raw,
 };
 
 const DEFAULT_PARTITIONS: i32 = 6;
+const DEFAULT_RUN_DEADLINE: Duration = Duration::from_secs(30);
+const DEFAULT_DEAD_LETTER_LIMIT: DeadLetterLimit =
+    DeadLetterLimit { consecutive: NonZeroUsize::new(1000).unwrap(), ratio: 0.5 };
 const DEFAULT_IN_FLIGHT: InFlight = InFlight { records: 20_000, bytes: 64 << 20 };
+
+/// What a duration of the file may be.
+struct Span {
+    what: &'static str,
+    shortest: Duration,
+    longest: Duration,
+    example: &'static str,
+}
+
+const WINDOW: Span =
+    Span { what: "window", shortest: Duration::ZERO, longest: Duration::from_secs(5), example: "5ms" };
+const RUN_DEADLINE: Span = Span {
+    what: "run deadline",
+    shortest: Duration::from_millis(100),
+    longest: Duration::from_secs(600),
+    example: "30s",
+};
 
 /// What a check needs to speak of a place.
 pub(crate) struct Checker<'a> {
@@ -73,8 +96,9 @@ impl Checker<'_> {
         };
         let mut places =
             Places { dead_letters: dead_letters.defined, sources: Vec::new(), tasks: Vec::new() };
-        let topic = dead_letters.value;
-        let dead_letters = self.topic(&topic.topic, topic.partitions, places.dead_letters)?;
+        let raw_letters = dead_letters.value;
+        let dead_letters = self.topic(&raw_letters.topic, raw_letters.partitions, places.dead_letters)?;
+        let dead_letter_limit = self.dead_letter_limit(raw_letters.limit, places.dead_letters)?;
         let mut sources = Vec::new();
         for (name, source) in raw.sources {
             places.sources.push(source.defined);
@@ -94,7 +118,7 @@ impl Checker<'_> {
             }
         }
         let routes = self.routes(raw.routes, &sources, &tasks, &mut lanes)?;
-        let mut plan = Plan { pipeline, sources, routes, tasks, lanes, dead_letters };
+        let mut plan = Plan { pipeline, sources, routes, tasks, lanes, dead_letters, dead_letter_limit };
         self.whole(&mut plan, &places)?;
         Ok(plan)
     }
@@ -171,9 +195,13 @@ impl Checker<'_> {
                 .collect(),
             max_batch: at_least_one("max_batch", raw.max_batch)?,
             window: match (&raw.window, name) {
-                (Some(text), _) => self.duration(text, place)?,
+                (Some(text), _) => self.duration(text, &WINDOW, place)?,
                 (None, LaneName::Precision) => Duration::from_millis(5),
                 (None, LaneName::Throughput) => Duration::from_millis(50),
+            },
+            run_deadline: match &raw.run_deadline {
+                Some(text) => self.duration(text, &RUN_DEADLINE, place)?,
+                None => DEFAULT_RUN_DEADLINE,
             },
             partitions: self.partitions(raw.partitions, place)?,
             model_threads: raw.model_threads.map(|n| at_least_one("model_threads", n)).transpose()?,
@@ -209,7 +237,26 @@ impl Checker<'_> {
         }
     }
 
-    fn duration(&self, text: &str, place: Location) -> Result<Duration, Error> {
+    fn dead_letter_limit(
+        &self,
+        raw: raw::DeadLetterLimit,
+        place: Location,
+    ) -> Result<DeadLetterLimit, Error> {
+        let default = DEFAULT_DEAD_LETTER_LIMIT;
+        let ratio = raw.ratio.unwrap_or(default.ratio);
+        if !(0.0..=1.0).contains(&ratio) {
+            return self.refuse(
+                place,
+                format!("the `ratio` of dead letters is {ratio}; it must be 0 to 1, such as 0.5"),
+            );
+        }
+        match raw.consecutive.map_or(Some(default.consecutive), NonZeroUsize::new) {
+            Some(consecutive) => Ok(DeadLetterLimit { consecutive, ratio }),
+            None => self.refuse(place, "`consecutive` dead letters is 0; it must be at least 1"),
+        }
+    }
+
+    fn duration(&self, text: &str, of: &Span, place: Location) -> Result<Duration, Error> {
         let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
         let unit: Option<u64> = match text[digits.len()..].trim() {
             "ms" => Some(1),
@@ -217,11 +264,14 @@ impl Checker<'_> {
             _ => None,
         };
         let millis = digits.parse::<u64>().ok().zip(unit).and_then(|(number, unit)| number.checked_mul(unit));
-        match millis {
-            Some(millis @ ..=5000) => Ok(Duration::from_millis(millis)),
+        match millis.map(Duration::from_millis) {
+            Some(duration) if (of.shortest..=of.longest).contains(&duration) => Ok(duration),
             _ => self.refuse(
                 place,
-                format!("`{text}` is no window; write milliseconds or seconds up to 5s, such as `5ms`"),
+                format!(
+                    "`{text}` is no {}; write {:?} to {:?} in milliseconds or seconds, such as `{}`",
+                    of.what, of.shortest, of.longest, of.example
+                ),
             ),
         }
     }

@@ -29,9 +29,9 @@ pub use error::Error;
 pub use features::{Dim, FeatureEncoder, Kind, Row, RowTensor, TensorData, TensorSpec};
 pub use place::Place;
 pub use plan::{
-    Action, Apply, BelowStart, Column, Conversion, Device, InFlight, Input, Lane, LaneName, Models,
-    OutputKind, OutputSpec, Plan, Publish, Route, Rule, Source, Task, TaskPlaces, Tombstones, Topic, Variant,
-    Vocabulary,
+    Action, Apply, BelowStart, Column, Conversion, DeadLetterLimit, Device, InFlight, Input, Lane, LaneName,
+    Models, OutputKind, OutputSpec, Plan, Publish, Route, Rule, Source, Task, TaskPlaces, Tombstones, Topic,
+    Variant, Vocabulary,
 };
 pub use rules::RuleSet;
 

@@ -21,6 +21,17 @@ pub struct Plan {
     pub lanes: Vec<Lane>,
     /// Where events go that cannot be answered.
     pub dead_letters: Topic,
+    /// When dead letters are too many.
+    pub dead_letter_limit: DeadLetterLimit,
+}
+
+/// The most dead letters of one partition, before it is held.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DeadLetterLimit {
+    /// One after another.
+    pub consecutive: NonZeroUsize,
+    /// Of the last records, 0 to 1; 1 is no limit.
+    pub ratio: f64,
 }
 
 /// A topic that Twinlane writes.
@@ -360,6 +371,8 @@ pub struct Lane {
     pub max_batch: NonZeroUsize,
     /// Least time between the beginnings of two transactions.
     pub window: Duration,
+    /// How long one model run may take.
+    pub run_deadline: Duration,
     /// Partitions of each of its task topics.
     pub partitions: i32,
     /// Model threads; without it from the CPU quota.

@@ -30,8 +30,8 @@ pub(crate) struct Pipeline {
     /// How each lane runs.
     pub(crate) lanes: Lanes,
     /// Where events go that cannot be answered. Nothing is silently discarded, so it is mandatory.
-    #[schemars(with = "Topic")]
-    pub(crate) dead_letters: Option<Spanned<Topic>>,
+    #[schemars(with = "DeadLetters")]
+    pub(crate) dead_letters: Option<Spanned<DeadLetters>>,
 }
 
 /// A topic that you write.
@@ -285,6 +285,9 @@ pub(crate) struct Lane {
     pub(crate) window: Option<String>,
     /// Partitions of each of its task topics; 6 by default. Changing it needs a drain.
     pub(crate) partitions: Option<i32>,
+    /// How long one model run may take, such as `30s`, which is the default. A run that takes longer hangs: the worker
+    /// ends with exit code 8, and its records are read again.
+    pub(crate) run_deadline: Option<String>,
     /// Model threads; by default from the CPU quota.
     pub(crate) model_threads: Option<usize>,
     /// The most that may be in flight in one worker.
@@ -315,14 +318,29 @@ pub(crate) struct InFlight {
     pub(crate) mib: Option<usize>,
 }
 
-/// A topic that Twinlane writes.
+/// Where events go that cannot be answered.
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Topic {
+pub(crate) struct DeadLetters {
     /// Topic name.
     pub(crate) topic: String,
     /// Partitions of the topic; 6 by default.
     pub(crate) partitions: Option<i32>,
+    /// When a stage fails for nearly everything, it must not empty a topic into the dead letters. A partition that is
+    /// past the limit is not answered any more; it is tried again after 1 s, 2 s, up to a minute, and goes on with the
+    /// first record that can be answered.
+    #[serde(default)]
+    pub(crate) limit: DeadLetterLimit,
+}
+
+/// The most dead letters of one partition.
+#[derive(Debug, Default, Deserialize, JsonSchema, Clone, Copy)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeadLetterLimit {
+    /// One after another; 1000 by default.
+    pub(crate) consecutive: Option<usize>,
+    /// Of about the last 1000 records, 0 to 1; 0.5 by default, 1 for no limit.
+    pub(crate) ratio: Option<f64>,
 }
 
 /// By hand, because an untagged enum would answer every mistake with "matches no variant".

@@ -136,7 +136,7 @@ fn a_refusal_begins_with_file_line_and_column_and_ends_with_the_remedy() {
         (
             "max_batch: 8 }",
             "max_batsch: 8 }",
-            "26:44: unknown field `max_batsch`, expected one of model, device, max_batch, window, partitions, model_threads, in_flight",
+            "26:44: unknown field `max_batsch`, expected one of model, device, max_batch, window, partitions, run_deadline, model_threads, in_flight",
         ),
         ("from: orders", "from: order", "7:13: no source is called `order`; did you mean `orders`?"),
         (
@@ -202,4 +202,22 @@ fn only_what_one_rule_on_the_topic_sends_to_one_lane_is_read_directly() {
     assert!(plan.needs_router());
     assert_eq!(plan.sources[0].direct, None, "its rule looks into the event");
     assert_eq!(plan.sources[1].direct, Some(1));
+}
+
+#[test]
+fn limits_that_cannot_be_meant_are_refused_with_what_would_be_right() {
+    let lane = "max_batch: 8 }";
+    for (deadline, says) in [("0s", "100ms to 600s"), ("2h", "100ms to 600s"), ("1000s", "such as `30s`")] {
+        let error = refused(lane, &format!("max_batch: 8, run_deadline: {deadline} }}"));
+        assert!(error.contains(says) && error.contains("run deadline"), "{error}");
+    }
+    let letters = "topic: shop.dead-letters }";
+    for (limit, says) in
+        [("ratio: 1.5", "0 to 1"), ("consecutive: 0", "at least 1"), ("ratio: .nan", "0 to 1")]
+    {
+        let error = refused(letters, &format!("topic: shop.dead-letters, limit: {{ {limit} }} }}"));
+        assert!(error.contains(says), "{error}");
+    }
+    let plan = Plan::parse(SOUND, "shop.yaml").expect("a sound file");
+    assert_eq!((plan.dead_letter_limit.consecutive.get(), plan.dead_letter_limit.ratio), (1000, 0.5));
 }

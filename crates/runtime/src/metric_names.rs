@@ -22,5 +22,9 @@ pub const IN_FLIGHT_BYTES: &str = "twinlane_in_flight_bytes";
 pub const PARTITIONS: &str = "twinlane_assigned_partitions";
 /// Gauge: partitions that are not read because records were deleted before they were answered. Label `stage`.
 pub const HALTED: &str = "twinlane_halted_partitions";
+/// Gauge: partitions that are not read for a while because their dead letters are past the limit. Label `stage`.
+pub const HELD: &str = "twinlane_held_partitions";
+/// Counter: how often a partition was held. Label `stage`.
+pub const HOLDS: &str = "twinlane_partition_holds_total";
 /// Histogram: records per committed window. Label `stage`.
 pub const WINDOW_RECORDS: &str = "twinlane_window_records";

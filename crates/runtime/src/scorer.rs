@@ -1,6 +1,10 @@
 //! The workers' work: decode, encode features, batch, run the model, and answer.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use crossbeam_channel::Receiver;
 use twinlane_delivery::Ticket;
@@ -60,6 +64,7 @@ pub struct Scorer {
     batcher: Batcher<Pending>,
     sessions: Sessions<Pending>,
     answers: Answers,
+    run_deadline: Duration,
 }
 
 /// What a record is, from its topic and the router's headers.
@@ -136,8 +141,9 @@ impl Scorer {
             routes,
             direct,
             batcher,
-            sessions,
+            sessions: sessions.with_deadline(lane_plan.run_deadline),
             answers,
+            run_deadline: lane_plan.run_deadline,
         })
     }
 
@@ -288,5 +294,17 @@ impl Work for Scorer {
 
     fn forget_stale(&mut self, current: &dyn Fn(Ticket) -> bool) {
         self.batcher.retain(|pending| current(pending.ticket));
+    }
+
+    fn overdue_at(&self) -> Option<Instant> {
+        Some(self.sessions.most_urgent()?.until)
+    }
+
+    fn overdue(&self) -> Error {
+        let task = self
+            .sessions
+            .most_urgent()
+            .map_or("?".into(), |running| self.tasks[running.task].name.to_string());
+        Error::ModelHung { task, deadline: self.run_deadline }
     }
 }

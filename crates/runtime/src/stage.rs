@@ -1,6 +1,6 @@
-//! The stage loop: one thread that owns the ledger and is advanced by events. It never blocks on another
-//! thread: it waits for whichever event comes first, takes what has come, lets its [`Work`] hand on, and
-//! closes a window when the cadence allows.
+//! The stage loop: one thread that carries events to the [`Delivery`] and its orders to the consumer and the
+//! transaction thread. It never blocks on another thread: it waits for whichever event comes first, takes what has
+//! come, lets its [`Work`] hand on, and does what the delivery orders. Every decision about offsets is the delivery's.
 
 use std::{
     sync::{
@@ -11,10 +11,11 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, tick};
-use twinlane_delivery::{Budget, Cadence, Ledger, Limits, Pressure, Refused, TopicPartition, Window};
+use twinlane_delivery::{Answer, Budget, Delivery, Ended, Limits, Order, Pressure, Refused, TopicPartition};
 use twinlane_kafka::{
     Connection, Consumer, ConsumerOptions, Inbound, Outcome, Outgoing, Transactor, TransactorOptions,
 };
+use twinlane_record::{Envelope, Verdict};
 
 use crate::{Error, Settled, Verdicts, Work, tally::Tally};
 
@@ -29,10 +30,8 @@ pub struct StageOptions {
     pub transactional_id: String,
     /// The least `max.message.bytes` of the topics it writes.
     pub max_batch_bytes: usize,
-    /// Least time between the beginnings of two transactions.
-    pub window_floor: Duration,
-    /// The most bytes that one transaction holds.
-    pub window_bytes: usize,
+    /// When windows close, and when dead letters are too many.
+    pub delivery: twinlane_delivery::Options,
     /// The most that may be in flight.
     pub limits: Limits,
 }
@@ -46,6 +45,8 @@ pub struct StageState {
     pub partitions: AtomicUsize,
     /// Partitions that are not read because their committed offset lies outside their log.
     pub halted: AtomicUsize,
+    /// Partitions that are not read for a while because their dead letters are past the limit.
+    pub held: AtomicUsize,
 }
 
 /// Asks a stage to stop cleanly.
@@ -97,19 +98,14 @@ impl<W: Work> Stage<W> {
         let mut turn = Loop {
             tally: Tally::new(&self.options.stage),
             budget: Budget::new(self.options.limits),
-            cadence: Cadence::new(self.options.window_floor),
+            delivery: Delivery::new(self.options.delivery),
             options: self.options,
             work: self.work,
-            ledger: Ledger::new(),
             consumer: &consumer,
             transactor: &transactor,
             state: self.state,
             verdicts: Vec::new(),
-            again: None,
-            not_before: None,
-            reread: false,
-            revoking: None,
-            halted: Vec::new(),
+            revoke: None,
             closed: false,
         };
         turn.run(&inbound, &self.stop)
@@ -117,46 +113,35 @@ impl<W: Work> Stage<W> {
     }
 }
 
-/// A revoke that waits for its last transaction.
-struct Revoking {
-    partitions: Vec<TopicPartition>,
-    lost: bool,
-    /// One last window over the settled prefix of these partitions was closed.
-    last_window: bool,
-    _done: Sender<()>,
-}
-
 struct Loop<'a, W: Work> {
     options: StageOptions,
     work: W,
-    ledger: Ledger<Outgoing>,
+    delivery: Delivery<Outgoing>,
     budget: Budget,
-    cadence: Cadence,
     consumer: &'a Consumer,
     transactor: &'a Transactor,
     state: Arc<StageState>,
     tally: Tally,
     verdicts: Verdicts,
-    /// A window that was aborted, to be produced again as far as its epochs hold.
-    again: Option<Window<Outgoing>>,
-    /// After an abort: not before this instant.
-    not_before: Option<Instant>,
-    /// Everything is to be read again once no transaction is out.
-    reread: bool,
-    revoking: Option<Revoking>,
-    halted: Vec<TopicPartition>,
+    /// The consumer's callback waits, and with it the group, until this is dropped.
+    revoke: Option<Sender<()>>,
     closed: bool,
 }
 
-/// What an abort costs at least before the same window is tried again.
-const ABORT_PAUSE: Duration = Duration::from_millis(100);
+/// What a record costs in memory from its arrival until it is settled: itself, the row of tensors made from it, which is
+/// about as large, and, however small it is, a dozen allocations (measured: 1 KiB for a record of 130 bytes).
+fn memory(record: &Envelope) -> usize {
+    2 * record.size() + 1024
+}
+
 const GAUGES: Duration = Duration::from_millis(500);
 
 impl<W: Work> Loop<'_, W> {
     fn run(&mut self, inbound: &Receiver<Inbound>, stop: &Receiver<()>) -> Result<(), Error> {
         let gauges = tick(GAUGES);
         while !self.closed {
-            let wake = self.next_window(Instant::now()).map_or_else(never, crossbeam_channel::at);
+            let wake = self.delivery.wakes_at(Instant::now()).map_or_else(never, crossbeam_channel::at);
+            let overdue = self.work.overdue_at().map_or_else(never, crossbeam_channel::at);
             select! {
                 recv(inbound) -> event => self.inbound(event.map_err(|_| Error::ThreadDied("consumer"))?)?,
                 recv(self.work.done()) -> done =>
@@ -165,16 +150,19 @@ impl<W: Work> Loop<'_, W> {
                     self.outcome(outcome.map_err(|_| Error::ThreadDied("transaction"))?)?,
                 recv(stop) -> _ => self.consumer.stop(),
                 recv(gauges) -> _ => self.measure(),
+                recv(overdue) -> _ => {}
                 recv(wake) -> _ => {}
             }
             // Take what else has come before closing a window, so that batches form from the backlog.
             while let Ok(done) = self.work.done().try_recv() {
                 self.work.finish(done, &mut self.verdicts)?;
             }
+            if self.work.overdue_at().is_some_and(|at| at <= Instant::now()) {
+                return Err(self.work.overdue());
+            }
             self.settle();
-            self.reread_if_due();
             self.work.dispatch();
-            self.close_window();
+            self.obey();
             self.press();
         }
         Ok(())
@@ -187,7 +175,7 @@ impl<W: Work> Loop<'_, W> {
                     self.tally.events_in.increment(1);
                     let partition =
                         TopicPartition { topic: record.at.topic.clone(), partition: record.at.partition };
-                    match self.ledger.arrive(&partition, record.at.offset, record.size()) {
+                    match self.delivery.arrive(&partition, record.at.offset, memory(&record)) {
                         Ok(ticket) => self.work.receive(ticket, record, &mut self.verdicts),
                         // Left over from before a rewind or revoke: it will be read again, by us or another.
                         Err(Refused::Stale | Refused::NotAssigned) => {}
@@ -198,18 +186,17 @@ impl<W: Work> Loop<'_, W> {
             Inbound::Assigned(partitions) => {
                 tracing::info!(stage = self.options.stage, ?partitions, "assigned");
                 self.tally.assigned.increment(1);
-                for partition in partitions {
-                    self.ledger.assign(partition);
-                }
+                self.delivery.assigned(partitions);
                 self.state.joined.store(true, Ordering::Release);
                 self.count_partitions();
             }
-            Inbound::Revoked { partitions, lost, done } => self.revoke(partitions, lost, done),
-            Inbound::Rewound(partitions) => {
-                for partition in &partitions {
-                    self.ledger.rewound(partition);
-                }
+            Inbound::Revoked { partitions, lost, done } => {
+                tracing::info!(stage = self.options.stage, ?partitions, lost, "revoked");
+                if lost { &self.tally.lost } else { &self.tally.revoked }.increment(1);
+                self.delivery.revoke(partitions, lost);
+                self.revoke = Some(done);
             }
+            Inbound::Rewound(partitions) => self.delivery.rewound(&partitions),
             Inbound::Halted { partition, committed, log } => {
                 tracing::error!(
                     stage = self.options.stage, %partition, committed, log_start = log.0, log_end = log.1,
@@ -217,14 +204,10 @@ impl<W: Work> Loop<'_, W> {
                      or the topic was made anew. The partition is not read until its committed offset is moved; \
                      for deleted records, the source can say `when_below_start: earliest`"
                 );
-                self.ledger.revoke(&partition);
-                self.forget_stale();
-                if !self.halted.contains(&partition) {
-                    self.halted.push(partition);
-                }
+                self.delivery.halt(partition);
                 self.count_partitions();
             }
-            Inbound::Reread => self.reread = true,
+            Inbound::Reread => self.delivery.reread(),
             Inbound::Failed(error) => return Err(error.into()),
             Inbound::Closed => self.closed = true,
         }
@@ -234,7 +217,8 @@ impl<W: Work> Loop<'_, W> {
     fn settle(&mut self) {
         for Settled { ticket, verdict, output } in self.verdicts.drain(..) {
             let bytes = output.as_ref().map_or(0, Outgoing::size);
-            match self.ledger.settle(ticket, output, bytes) {
+            let dead = matches!(verdict, Verdict::DeadLettered(_));
+            match self.delivery.settle(ticket, Answer { output, bytes, dead }) {
                 Ok(()) => self.tally.verdict(verdict),
                 Err(Refused::Stale) => {}
                 Err(refused) => tracing::error!(%refused, ?ticket, "a verdict was refused"),
@@ -242,166 +226,84 @@ impl<W: Work> Loop<'_, W> {
         }
     }
 
-    /// When the next window may close: `None` if there is nothing to close or a transaction is out.
-    fn next_window(&self, now: Instant) -> Option<Instant> {
-        if self.again.is_none() && !self.ledger.has_settled() {
-            return None;
-        }
-        self.cadence.opens_at(now).map(|at| self.not_before.map_or(at, |pause| at.max(pause)))
-    }
-
-    fn close_window(&mut self) {
-        if self.revoking.is_some() {
-            return self.close_last_window();
-        }
-        let now = Instant::now();
-        if self.next_window(now).is_none_or(|at| at > now) {
-            return;
-        }
-        let window = match self.again.take() {
-            Some(mut window) => {
-                self.ledger.retain_current(&mut window);
-                window
-            }
-            None => self.ledger.take_settled(self.options.window_bytes, |_| true),
-        };
-        self.submit(window, now);
-    }
-
-    fn submit(&mut self, window: Window<Outgoing>, now: Instant) {
-        if !window.is_empty() {
-            self.tally.window_records.record(window.records() as f64);
-            self.cadence.begin(now);
-            self.transactor.submit(window);
-        }
-    }
-
     fn outcome(&mut self, outcome: Outcome) -> Result<(), Error> {
-        self.cadence.end();
         self.transactor.uncancel();
-        match outcome {
-            Outcome::Committed(window) => {
-                self.not_before = None;
-                self.ledger.confirm(&window);
-            }
-            Outcome::Aborted(window) => {
-                self.not_before = Some(Instant::now() + ABORT_PAUSE);
-                self.again = Some(window);
-            }
-            Outcome::Lost => {
-                self.again = None;
-                self.rewind_all();
-            }
+        let ended = match outcome {
+            Outcome::Committed(window) => Ended::Committed(window),
+            Outcome::Aborted(window) => Ended::Aborted(window),
+            Outcome::Lost => Ended::Lost,
             Outcome::Failed(error) => return Err(error.into()),
-        }
+        };
+        self.delivery.ended(ended, Instant::now());
         Ok(())
     }
 
-    /// Waits for the transaction that is out: what it holds would be read again before its commit, and answered
-    /// twice.
-    fn reread_if_due(&mut self) {
-        if self.reread && !self.cadence.in_flight() {
-            self.reread = false;
-            self.again = None;
-            self.rewind_all();
-        }
-    }
-
-    /// Everything that is not committed is dropped and read again. No transaction may be out.
-    fn rewind_all(&mut self) {
-        let going: Vec<_> = self.revoking.iter().flat_map(|r| r.partitions.clone()).collect();
-        let all: Vec<_> =
-            self.ledger.assignment().map(|(tp, _)| tp.clone()).filter(|tp| !going.contains(tp)).collect();
-        for partition in &going {
-            self.ledger.revoke(partition);
-        }
-        for partition in &all {
-            self.ledger.rewind(partition);
-        }
-        self.forget_stale();
-        if !all.is_empty() {
-            self.consumer.rewind(all);
-        }
-    }
-
-    /// The consumer's callback waits, and with it the group, until `done` is dropped.
-    fn revoke(&mut self, partitions: Vec<TopicPartition>, lost: bool, done: Sender<()>) {
-        tracing::info!(stage = self.options.stage, ?partitions, lost, "revoked");
-        if lost {
-            self.tally.lost.increment(1);
-            // The new owner may have begun: nothing of these may be committed, whatever the broker thinks
-            // of our generation.
-            if self.cadence.in_flight() {
-                self.transactor.cancel();
-            }
-            for partition in &partitions {
-                self.ledger.revoke(partition);
-            }
-            self.forget_stale();
-        } else {
-            self.tally.revoked.increment(1);
-        }
-        self.revoking = Some(Revoking { partitions, lost, last_window: false, _done: done });
-    }
-
-    /// During a revoke: wait for the transaction that is out, then commit what is settled of the partitions
-    /// that go (never waiting for a model), then let go.
-    fn close_last_window(&mut self) {
-        if self.cadence.in_flight() {
-            return;
-        }
-        let Some(revoking) = &mut self.revoking else { return };
-        if !revoking.lost && !revoking.last_window {
-            revoking.last_window = true;
-            // An aborted window's records come before anything that was settled since: of the partitions
-            // that go they are dropped with all the rest, for their next owner to read again.
-            let going = revoking.partitions.clone();
-            let pending = self.again.is_some();
-            if !pending {
-                let window = self.ledger.take_settled(usize::MAX, |tp| going.contains(tp));
-                if !window.is_empty() {
-                    return self.submit(window, Instant::now());
+    /// Carries out what the delivery orders.
+    fn obey(&mut self) {
+        while let Some(order) = self.delivery.next(Instant::now()) {
+            match order {
+                Order::Commit(window) => {
+                    self.tally.window_records.record(window.records() as f64);
+                    self.transactor.submit(window);
+                }
+                Order::Cancel => self.transactor.cancel(),
+                Order::Rewind(partitions) => {
+                    self.consumer.rewind(partitions);
+                    // Some may have been held. What still comes of their old position is refused.
+                    if !self.budget.is_paused() {
+                        self.consumer.resume(&self.unread());
+                    }
+                    self.count_partitions();
+                }
+                Order::Hold(partition, retry) => {
+                    tracing::error!(
+                        stage = self.options.stage, %partition, retry_s = retry.as_secs(),
+                        "nearly every record of this partition becomes a dead letter, more than the pipeline's \
+                         `dead_letters.limit` allows: the partition is held and tried again. See what its dead letters \
+                         say (`twinlane dead-letters list`); if they are right, raise the limit"
+                    );
+                    self.tally.holds.increment(1);
+                    self.consumer.hold(&partition);
+                    self.count_partitions();
+                }
+                Order::LetGo => {
+                    self.revoke = None;
+                    self.count_partitions();
+                }
+                Order::Forget => {
+                    let delivery = &self.delivery;
+                    self.work.forget_stale(&|ticket| delivery.is_current(ticket));
                 }
             }
-        }
-        let Some(revoking) = self.revoking.take() else { return };
-        for partition in &revoking.partitions {
-            self.ledger.revoke(partition);
-        }
-        self.halted.retain(|h| !revoking.partitions.contains(h));
-        self.forget_stale();
-        self.count_partitions();
-    }
-
-    fn forget_stale(&mut self) {
-        let ledger = &self.ledger;
-        self.work.forget_stale(&|ticket| ledger.is_current(ticket));
-        if let Some(window) = &mut self.again {
-            ledger.retain_current(window);
-        }
-        if self.again.as_ref().is_some_and(Window::is_empty) {
-            self.again = None;
         }
     }
 
     fn press(&mut self) {
-        match self.budget.observe(self.ledger.records(), self.ledger.bytes()) {
+        match self.budget.observe(self.delivery.records(), self.delivery.bytes()) {
             Some(Pressure::Pause) => self.consumer.pause(),
-            Some(Pressure::Resume) => self.consumer.resume(&self.halted),
+            Some(Pressure::Resume) => self.consumer.resume(&self.unread()),
             None => {}
         }
     }
 
+    /// Partitions that are not to be fetched, whatever the budget says.
+    fn unread(&self) -> Vec<TopicPartition> {
+        self.delivery.halted().iter().chain(self.delivery.held()).cloned().collect()
+    }
+
     fn measure(&self) {
-        self.tally.records.set(self.ledger.records() as f64);
-        self.tally.bytes.set(self.ledger.bytes() as f64);
+        self.tally.records.set(self.delivery.records() as f64);
+        self.tally.bytes.set(self.delivery.bytes() as f64);
     }
 
     fn count_partitions(&self) {
-        let assigned = self.ledger.assignment().count();
+        let (assigned, halted, held) =
+            (self.delivery.assignment().count(), self.delivery.halted().len(), self.delivery.held().count());
         self.state.partitions.store(assigned, Ordering::Release);
-        self.state.halted.store(self.halted.len(), Ordering::Release);
+        self.state.halted.store(halted, Ordering::Release);
+        self.state.held.store(held, Ordering::Release);
         self.tally.partitions.set(assigned as f64);
-        self.tally.halted.set(self.halted.len() as f64);
+        self.tally.halted.set(halted as f64);
+        self.tally.held.set(held as f64);
     }
 }

@@ -21,6 +21,8 @@ pub(crate) struct Tally {
     pub(crate) bytes: Gauge,
     pub(crate) partitions: Gauge,
     pub(crate) halted: Gauge,
+    pub(crate) held: Gauge,
+    pub(crate) holds: Counter,
     pub(crate) window_records: Histogram,
 }
 
@@ -52,6 +54,8 @@ impl Tally {
             bytes: level(names::IN_FLIGHT_BYTES),
             partitions: level(names::PARTITIONS),
             halted: level(names::HALTED),
+            held: level(names::HELD),
+            holds: one(names::HOLDS),
             window_records: histogram!(names::WINDOW_RECORDS, "stage" => stage.to_owned()),
         }
     }

@@ -1,5 +1,7 @@
 //! What a stage does with a record. The stage owns offsets, windows and threads; work owns neither.
 
+use std::time::Instant;
+
 use crossbeam_channel::Receiver;
 use twinlane_delivery::Ticket;
 use twinlane_kafka::Outgoing;
@@ -38,4 +40,14 @@ pub trait Work: Send {
 
     /// Assignments have changed: forget queued work for which `current` is false.
     fn forget_stale(&mut self, current: &dyn Fn(Ticket) -> bool);
+
+    /// When something that was handed on must have come back; later than that it never will.
+    fn overdue_at(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Why the stage ends when [`Work::overdue_at`] has passed.
+    fn overdue(&self) -> crate::Error {
+        crate::Error::ThreadDied("model")
+    }
 }

@@ -57,10 +57,24 @@ async fn startup(State(facts): State<Arc<Facts>>) -> StatusCode {
     as_status(facts.started.load(Ordering::Acquire))
 }
 
-/// Ready: models warm and every stage in its group, be it with zero partitions.
-async fn ready(State(facts): State<Arc<Facts>>) -> StatusCode {
-    let joined = facts.stages.iter().all(|(_, s)| s.joined.load(Ordering::Acquire));
-    as_status(facts.started.load(Ordering::Acquire) && joined)
+/// Ready: models warm and every stage in its group, be it with zero partitions, and none of its partitions held because
+/// nearly all of its records became dead letters. The body says what is not.
+async fn ready(State(facts): State<Arc<Facts>>) -> (StatusCode, String) {
+    let mut reasons = Vec::new();
+    if !facts.started.load(Ordering::Acquire) {
+        reasons.push("models are not warm".to_owned());
+    }
+    for (name, stage) in &facts.stages {
+        if !stage.joined.load(Ordering::Acquire) {
+            reasons.push(format!("{name}: not in its group"));
+        }
+        let held = stage.held.load(Ordering::Acquire);
+        if held > 0 {
+            reasons.push(format!("{name}: {held} partitions held, their dead letters are past the limit"));
+        }
+    }
+    let body = if reasons.is_empty() { "ready".to_owned() } else { reasons.join("\n") };
+    (as_status(reasons.is_empty()), body + "\n")
 }
 
 async fn status(State(facts): State<Arc<Facts>>) -> Json<Value> {
@@ -73,6 +87,7 @@ async fn status(State(facts): State<Arc<Facts>>) -> Json<Value> {
                 "joined": state.joined.load(Ordering::Acquire),
                 "partitions": state.partitions.load(Ordering::Acquire),
                 "halted_partitions": state.halted.load(Ordering::Acquire),
+                "held_partitions": state.held.load(Ordering::Acquire),
             })
         })
         .collect();

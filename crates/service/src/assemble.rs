@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use twinlane_delivery::Limits;
+use twinlane_delivery::{DeadLetterLimit, Limits};
 use twinlane_inference::{Model, ModelSource, OnnxRuntime, Sessions, default_threads};
 use twinlane_kafka::{BelowStart, ConsumerOptions, TopicFacts, Topics};
 use twinlane_pipeline::{self as pipeline, FeatureEncoder, LaneName, Plan};
@@ -206,8 +206,14 @@ impl LoadedPipeline {
             consumer,
             max_batch_bytes,
             stage,
-            window_floor: of_lane.map_or_else(Default::default, |l| l.window),
-            window_bytes: WINDOW_BYTES,
+            delivery: twinlane_delivery::Options {
+                window_floor: of_lane.map_or_else(Default::default, |l| l.window),
+                window_bytes: WINDOW_BYTES,
+                dead_letter_limit: Some(DeadLetterLimit {
+                    consecutive: self.plan.dead_letter_limit.consecutive.get(),
+                    ratio: self.plan.dead_letter_limit.ratio,
+                }),
+            },
             limits: of_lane.map_or(Limits { records: 20_000, bytes: 64 << 20 }, |l| Limits {
                 records: l.in_flight.records,
                 bytes: l.in_flight.bytes,

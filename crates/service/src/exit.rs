@@ -30,7 +30,7 @@ pub enum Failure {
 
 impl Failure {
     /// 2 invalid input, 3 not authorised, 4 missing or misshapen topic, 5 fenced, 6 model, 7 cluster
-    /// unreachable at start, 1 anything else.
+    /// unreachable at start, 8 a model run that hangs, 1 anything else.
     pub fn code(&self) -> ExitCode {
         let kafka = match self {
             Failure::Kafka(error) | Failure::Stage(twinlane_runtime::Error::Kafka(error)) => Some(error),
@@ -43,6 +43,7 @@ impl Failure {
             (_, Some(Kafka::Fenced(_))) => 5,
             (Failure::Model(_) | Failure::Stage(twinlane_runtime::Error::Model { .. }), _) => 6,
             (_, Some(Kafka::Unreachable { .. })) => 7,
+            (Failure::Stage(twinlane_runtime::Error::ModelHung { .. }), _) => 8,
             _ => 1,
         })
     }

@@ -24,7 +24,7 @@ use crate::{Failure, Flags, LoadedPipeline, Role, Settings, admin, telemetry};
     version,
     after_help = "Every flag may also stand in a settings file (--settings) or in the environment \
     as TWINLANE_<NAME>.\nExit codes: 0 stopped cleanly, 2 invalid input, 3 not authorised, 4 missing or misshapen \
-    topic, 5 fenced by another process with the same ordinal, 6 model, 7 no broker answered, 1 anything else."
+    topic, 5 fenced by another process with the same ordinal, 6 model, 7 no broker answered, 8 a model run that hangs, 1 anything else."
 )]
 struct Arguments {
     #[command(flatten)]

@@ -218,6 +218,21 @@ impl Service {
         }
     }
 
+    /// Waits until it ends by itself, and gives its exit code, or none when a signal ended it.
+    ///
+    /// # Errors
+    /// When it still runs after `limit`.
+    pub fn wait_for_end(&mut self, limit: Duration) -> Result<Option<i32>> {
+        match wait::until(limit, || self.process.ended()) {
+            Some(_) => Ok(self.process.kill()),
+            None => Err(Error::Timeout {
+                what: format!("the end of {}", self.name),
+                within: limit,
+                context: format!("\nthe end of {}:\n{}", self.log.display(), tail(&self.log, 20)),
+            }),
+        }
+    }
+
     /// Fails when the service has ended.
     ///
     /// # Errors
@@ -247,6 +262,23 @@ impl Service {
     fn ended_with(&self, status: String) -> Error {
         Error::Ended { name: self.name.clone(), status, log: self.log.clone(), tail: tail(&self.log, 20) }
     }
+}
+
+/// Asks with `GET` and gives the body of the answer, whatever its status.
+///
+/// # Errors
+/// When nobody answers.
+pub fn http_body(address: SocketAddr, path: &str) -> std::io::Result<String> {
+    let limit = Duration::from_secs(2);
+    let mut stream = TcpStream::connect_timeout(&address, limit)?;
+    stream.set_read_timeout(Some(limit))?;
+    stream.write_all(
+        format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes(),
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
+    body.ok_or_else(|| std::io::Error::other("not an HTTP answer"))
 }
 
 /// Asks with `GET` and gives the status of the answer.

@@ -133,3 +133,17 @@ maps = h.make_value_info("maps", h.make_sequence_type_proto(
 write("zipmap",
       [*PROBABILITIES, N("ZipMap", ["probabilities"], ["maps"], domain="ai.onnx.ml", classlabels_int64s=[0, 1])],
       [tensor("x", T.FLOAT, "batch", 2)], [tensor("index", T.INT64, "batch"), maps], (), ["ai.onnx.ml"])
+
+# As linear, but it goes around a loop as often as the largest first column says: for a large number it hangs.
+body = h.make_graph(
+    [N("Identity", ["going"], ["goes_on"]), N("Tanh", ["state"], ["next"])], "around",
+    [tensor("turn", T.INT64), tensor("going", T.BOOL), tensor("state", T.FLOAT, 1)],
+    [tensor("goes_on", T.BOOL), tensor("next", T.FLOAT, 1)])
+write("slow",
+      [N("MatMul", ["x", "w"], ["xw"]), N("Add", ["xw", "b"], ["xwb"]),
+       N("Gather", ["x", "first"], ["times"], axis=1), N("ReduceMax", ["times"], ["most"], keepdims=0),
+       N("Cast", ["most"], ["turns"], to=T.INT64), N("Loop", ["turns", "yes", "state"], ["left"], body=body),
+       N("Mul", ["left", "nothing"], ["zero"]), N("Add", ["xwb", "zero"], ["y"])],
+      [tensor("x", T.FLOAT, "batch", 3)], [tensor("y", T.FLOAT, "batch", 1)],
+      [const("w", [[1], [2], [3]]), const("b", [0.5]), const("first", [0], np.int64), const("yes", True, np.bool_),
+       const("state", [0.5]), const("nothing", [0.0])])
