@@ -385,3 +385,7 @@ impl<O: std::hash::Hash> Delivery<O> {
         self.cadence.began_at(at);
     }
 }
+
+#[cfg(test)]
+#[path = "delivery_tests.rs"]
+mod tests;

@@ -39,9 +39,9 @@ fn hash_worker(worker: &Worker, to: &mut impl Hasher) {
     let mut tickets: Vec<_> = worker.tickets.iter().map(|(_, record)| record).collect();
     tickets.sort_unstable();
     tickets.hash(to);
-    if let Some((window, phase)) = &worker.out {
-        phase.hash(to);
-        worker.delivery.hash_window(window, to);
+    if let Some(out) = &worker.out {
+        (out.request, out.checked).hash(to);
+        worker.delivery.hash_window(&out.window, to);
     }
     match &worker.ended {
         None => 0.hash(to),

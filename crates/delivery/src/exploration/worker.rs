@@ -10,16 +10,15 @@ use super::{
     broker::{Partition, Record},
     world::Rules,
 };
-use crate::{Delivery, Ended, Options, Order, Ticket, TopicPartition, Window};
+use crate::{Delivery, Ended, Options, Order, Request, Ticket, TopicPartition, Window};
 
-/// How far the window that is out has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Phase {
-    Submitted,
-    Produced,
-    /// It was not cancelled; the group metadata and the offsets follow.
-    Checked,
-    OffsetsAccepted,
+/// The window that is out, and what is asked next for it.
+#[derive(Clone, Debug)]
+pub(super) struct Out {
+    pub(super) window: Window<Record>,
+    pub(super) request: Request,
+    /// It was not cancelled when that was last looked at.
+    pub(super) checked: bool,
 }
 
 /// A rebalance callback that has not returned.
@@ -40,7 +39,7 @@ pub(super) struct Worker {
     pub(super) tickets: Vec<(Ticket, Record)>,
     /// Rewinds that the consumer has not carried out.
     pub(super) rewinds: VecDeque<Vec<Partition>>,
-    pub(super) out: Option<(Window<Record>, Phase)>,
+    pub(super) out: Option<Out>,
     pub(super) cancelled: bool,
     /// How the window ended that was out, not yet heard of.
     pub(super) ended: Option<Ended<Record>>,
@@ -87,7 +86,7 @@ impl Worker {
             match order {
                 Order::Commit(window) => {
                     assert!(self.out.is_none(), "two windows are out");
-                    self.out = Some((window, Phase::Submitted));
+                    self.out = Some(Out { window, request: Request::FIRST, checked: false });
                 }
                 Order::Cancel => self.cancelled = true,
                 Order::Rewind(partitions) => self.rewinds.push_back(partitions.iter().map(number).collect()),

@@ -4,9 +4,9 @@ use std::{fmt, time::Instant};
 
 use super::{
     broker::{Broker, Open, Partition, Record},
-    worker::{Callback, Phase, Worker, named, number},
+    worker::{Callback, Out, Worker, named, number},
 };
-use crate::{Answer, Ended};
+use crate::{Answer, Ended, Next, Reply, Request};
 
 /// Rules of the delivery argument that can be taken out.
 #[derive(Clone, Copy, Debug)]
@@ -322,45 +322,54 @@ impl World {
 
     /// The next request of the transaction thread, and what the broker answers.
     fn transact(&mut self, id: usize, worker: &mut Worker) -> Result<(), String> {
-        let (window, phase) = worker.out.take().expect("a window is out");
-        if self.broker.producer_epoch[id] != worker.producer_epoch {
-            // Fenced, whatever it asks: a new producer resolves what was pending.
-            worker.producer_epoch = self.broker.init(id);
-            worker.ended = Some(Ended::Lost);
-            return Ok(());
-        }
-        let offsets = || window.runs.iter().map(|run| (number(&run.partition), run.next_offset)).collect();
-        let next = match phase {
-            Phase::Submitted => {
+        let Out { window, request, checked } = worker.out.take().expect("a window is out");
+        let mut wrong = Ok(());
+        let reply = match request {
+            _ if self.broker.producer_epoch[id] != worker.producer_epoch => Reply::Broken,
+            Request::Produce => {
                 let answers = window.outputs().copied().collect();
                 self.broker.open[id] = Some(Open { answers, offsets: None });
-                Some(Phase::Produced)
+                Reply::Done
             }
-            Phase::Produced => (!worker.cancelled || !self.rules.cancel).then_some(Phase::Checked),
-            Phase::Checked => {
+            Request::SendOffsets if !checked => {
+                if worker.cancelled && self.rules.cancel {
+                    Reply::MustAbort
+                } else {
+                    // Whatever happens between this look and the request is a step of its own.
+                    worker.out = Some(Out { window, request, checked: true });
+                    return Ok(());
+                }
+            }
+            Request::SendOffsets => {
                 let accepted = match worker.generation {
                     Some(generation) => self.broker.member[id] && generation == self.broker.generation,
                     // The broker lets generation -1 without a member pass.
                     None => !self.rules.valid_member,
                 };
-                if accepted && let Some(open) = &mut self.broker.open[id] {
-                    open.offsets = Some(offsets());
-                }
-                accepted.then_some(Phase::OffsetsAccepted)
+                let offsets = window.runs.iter().map(|run| (number(&run.partition), run.next_offset));
+                let open = self.broker.open[id].as_mut().expect("whoever aborts it fences the producer");
+                open.offsets = accepted.then(|| offsets.collect());
+                if accepted { Reply::Done } else { Reply::MustAbort }
             }
-            Phase::OffsetsAccepted => {
-                let committed = self.broker.commit(id);
-                worker.ended = Some(Ended::Committed(window));
-                return committed;
+            Request::End => {
+                wrong = self.broker.commit(id);
+                Reply::Done
+            }
+            Request::Abort => {
+                self.broker.open[id] = None;
+                Reply::Done
             }
         };
-        match next {
-            Some(phase) => worker.out = Some((window, phase)),
-            None => {
-                self.broker.open[id] = None;
-                worker.ended = Some(Ended::Aborted(window));
+        match request.after(reply) {
+            Next::Ask(request) => worker.out = Some(Out { window, request, checked: false }),
+            Next::Committed => worker.ended = Some(Ended::Committed(window)),
+            Next::Aborted => worker.ended = Some(Ended::Aborted(window)),
+            Next::Lost => {
+                // A new producer resolves what was pending.
+                worker.producer_epoch = self.broker.init(id);
+                worker.ended = Some(Ended::Lost);
             }
         }
-        Ok(())
+        wrong
     }
 }

@@ -1,0 +1,186 @@
+use super::*;
+
+const FLOOR: Duration = Duration::from_millis(10);
+
+struct Fixture {
+    delivery: Delivery<i64>,
+    now: Instant,
+}
+
+fn partition(number: i32) -> TopicPartition {
+    TopicPartition { topic: "t".into(), partition: number }
+}
+
+impl Fixture {
+    fn new(limit: Option<DeadLetterLimit>) -> Self {
+        let options = Options { window_floor: FLOOR, window_bytes: usize::MAX, dead_letter_limit: limit };
+        let mut delivery = Delivery::new(options);
+        delivery.assigned(vec![partition(0), partition(1)]);
+        Self { delivery, now: Instant::now() }
+    }
+
+    fn settle(&mut self, number: i32, offset: i64, dead: bool) {
+        let ticket = self.delivery.arrive(&partition(number), offset, 1).expect("assigned");
+        let answer = Answer { output: Some(offset), bytes: 1, dead };
+        self.delivery.settle(ticket, answer).expect("its first verdict");
+    }
+
+    /// All that is ordered `after` this time, but for what is to be forgotten.
+    fn orders(&mut self, after: Duration) -> Vec<Order<i64>> {
+        self.now += after;
+        let orders = std::iter::from_fn(|| self.delivery.next(self.now));
+        orders.filter(|order| *order != Order::Forget).collect()
+    }
+
+    fn window(&mut self, after: Duration) -> Window<i64> {
+        let mut orders = self.orders(after);
+        match orders.pop() {
+            Some(Order::Commit(window)) if orders.is_empty() => window,
+            other => panic!("{orders:?}, {other:?}"),
+        }
+    }
+
+    fn committed(&mut self, window: Window<i64>) {
+        self.delivery.ended(Ended::Committed(window), self.now);
+    }
+}
+
+#[test]
+fn the_next_window_closes_when_the_last_is_back_and_not_before_the_floor() {
+    let mut stage = Fixture::new(None);
+    stage.settle(0, 0, false);
+    let first = stage.window(Duration::ZERO);
+    stage.settle(0, 1, false);
+    assert_eq!(stage.orders(FLOOR * 5), [], "one is out");
+    assert_eq!(stage.delivery.wakes_at(stage.now), None);
+    stage.committed(first);
+    assert_eq!(stage.window(Duration::ZERO).outputs().copied().collect::<Vec<_>>(), [1]);
+}
+
+#[test]
+fn a_rebalance_costs_the_partitions_that_stay_nothing_but_a_pause() {
+    let mut stage = Fixture::new(None);
+    stage.settle(0, 0, false);
+    stage.settle(1, 0, false);
+    let window = stage.window(Duration::ZERO);
+    stage.delivery.ended(Ended::Aborted(window.clone()), stage.now);
+    stage.delivery.revoke(vec![partition(0)], true);
+    assert_eq!(stage.orders(Duration::ZERO), [Order::LetGo]);
+    // The partition that stays is produced again from memory: nothing of it is read or computed again.
+    assert_eq!(stage.window(ABORT_PAUSE).runs, [window.runs[1].clone()]);
+}
+
+#[test]
+fn a_revoke_commits_what_is_settled_of_what_goes_and_waits_for_no_model() {
+    let mut stage = Fixture::new(None);
+    stage.settle(0, 0, false);
+    let pending = stage.delivery.arrive(&partition(0), 1, 1).expect("assigned");
+    let out = stage.window(Duration::ZERO);
+    stage.settle(1, 7, false);
+    stage.delivery.revoke(vec![partition(0), partition(1)], false);
+    assert_eq!(stage.orders(Duration::ZERO), [], "the window that is out is waited for");
+    stage.committed(out);
+    let last = stage.window(Duration::ZERO);
+    assert_eq!(last.outputs().copied().collect::<Vec<_>>(), [7]);
+    stage.committed(last);
+    assert_eq!(stage.orders(Duration::ZERO), [Order::LetGo]);
+    assert!(!stage.delivery.is_current(pending));
+    assert_eq!((stage.delivery.records(), stage.delivery.bytes()), (0, 0));
+}
+
+#[test]
+fn a_revoke_tries_an_aborted_window_once_more_and_then_leaves_it_to_the_next_owner() {
+    let mut stage = Fixture::new(None);
+    stage.settle(0, 0, false);
+    let window = stage.window(Duration::ZERO);
+    stage.delivery.ended(Ended::Aborted(window), stage.now);
+    stage.delivery.revoke(vec![partition(0)], false);
+    let again = stage.window(Duration::ZERO);
+    stage.delivery.ended(Ended::Aborted(again), stage.now);
+    assert_eq!(stage.orders(Duration::ZERO), [Order::LetGo]);
+    assert_eq!(stage.orders(ABORT_PAUSE), [], "nothing of it is left");
+}
+
+#[test]
+fn what_is_lost_is_cancelled_and_never_produced_again() {
+    let mut stage = Fixture::new(None);
+    stage.settle(0, 0, false);
+    let window = stage.window(Duration::ZERO);
+    stage.delivery.revoke(vec![partition(0)], true);
+    assert_eq!(stage.orders(Duration::ZERO), [Order::Cancel]);
+    stage.delivery.ended(Ended::Aborted(window), stage.now);
+    assert_eq!(stage.orders(ABORT_PAUSE), [Order::LetGo]);
+    assert_eq!(stage.orders(ABORT_PAUSE), []);
+}
+
+#[test]
+fn a_lost_producer_rewinds_everything_that_stays() {
+    let mut stage = Fixture::new(None);
+    stage.settle(0, 0, false);
+    let _ = stage.window(Duration::ZERO);
+    stage.settle(1, 0, false);
+    stage.delivery.ended(Ended::Lost, stage.now);
+    let mut orders = stage.orders(Duration::ZERO);
+    let Some(Order::Rewind(partitions)) = orders.first_mut() else { panic!("{orders:?}") };
+    partitions.sort();
+    assert_eq!(orders, [Order::Rewind(vec![partition(0), partition(1)])]);
+    assert_eq!(stage.delivery.arrive(&partition(0), 1, 1), Err(Refused::Stale), "of the old position");
+    stage.delivery.rewound(&[partition(0), partition(1)]);
+    assert!(stage.delivery.arrive(&partition(0), 0, 1).is_ok());
+}
+
+#[test]
+fn a_partition_past_its_limit_is_held_tried_again_and_goes_on_with_the_first_good_record() {
+    let mut stage = Fixture::new(Some(DeadLetterLimit { consecutive: 2, ratio: 1.0 }));
+    for offset in 0..5 {
+        stage.settle(0, offset, true);
+    }
+    stage.settle(1, 0, false);
+    let window = stage.window(Duration::ZERO);
+    assert_eq!(
+        window.outputs().copied().collect::<Vec<_>>(),
+        [0, 1, 0],
+        "two dead letters, and the other partition"
+    );
+    stage.committed(window);
+    let second = Duration::from_secs(1);
+    assert_eq!(stage.orders(FLOOR), [Order::Hold(partition(0), second)]);
+    assert_eq!(stage.delivery.held().count(), 1);
+    assert_eq!(stage.delivery.wakes_at(stage.now), Some(stage.now + second));
+
+    assert_eq!(stage.orders(second), [Order::Rewind(vec![partition(0)])]);
+    stage.delivery.rewound(&[partition(0)]);
+    stage.settle(0, 2, true);
+    assert_eq!(stage.orders(Duration::ZERO), [Order::Hold(partition(0), 2 * second)], "it still fails");
+
+    assert_eq!(stage.orders(2 * second), [Order::Rewind(vec![partition(0)])]);
+    stage.delivery.rewound(&[partition(0)]);
+    (2..5).for_each(|offset| stage.settle(0, offset, false));
+    assert_eq!(stage.window(Duration::ZERO).outputs().copied().collect::<Vec<_>>(), [2, 3, 4]);
+    assert_eq!(stage.delivery.held().count(), 0);
+}
+
+#[test]
+fn a_held_partition_is_not_read_while_a_window_that_may_hold_its_records_is_open() {
+    let mut stage = Fixture::new(Some(DeadLetterLimit { consecutive: 1, ratio: 1.0 }));
+    stage.settle(0, 0, true);
+    stage.settle(0, 1, true);
+    let window = stage.window(Duration::ZERO);
+    stage.delivery.ended(Ended::Aborted(window.clone()), stage.now);
+    assert_eq!(stage.window(ABORT_PAUSE), window, "first what is within the limit, again");
+    stage.committed(window);
+    assert_eq!(stage.orders(FLOOR), [Order::Hold(partition(0), Duration::from_secs(1))]);
+}
+
+#[test]
+fn a_held_partition_that_goes_is_forgotten() {
+    let mut stage = Fixture::new(Some(DeadLetterLimit { consecutive: 1, ratio: 1.0 }));
+    stage.settle(0, 0, true);
+    stage.settle(0, 1, true);
+    let window = stage.window(Duration::ZERO);
+    stage.committed(window);
+    assert_eq!(stage.orders(FLOOR).len(), 1);
+    stage.delivery.revoke(vec![partition(0)], false);
+    assert_eq!(stage.orders(Duration::ZERO), [Order::LetGo]);
+    assert_eq!(stage.orders(Duration::from_secs(5)), []);
+}
