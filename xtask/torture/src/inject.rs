@@ -241,7 +241,7 @@ impl Rig {
         let mut place = self.taken(role, random)?;
         let does = *pick(&["kill", "stop"], random);
         let (nth, time) = (
-            random.between(1, if point == "in_revoke" { 1 } else { 20 }),
+            random.between(1, if point == "in_revoke" { 2 } else { 20 }),
             millis(random, FENCED.0, FENCED.1),
         );
         place.stop(&self.fleet);
