@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use twinlane_testkit::proxy::Proxy;
-use twinlane_testkit::{Broker, wait};
+use twinlane_testkit::{Broker, client, wait};
 
 use crate::feed::Feed;
 use crate::fleet::Fleet;
-use crate::shop::{Role, Source};
+use crate::shop::{DEAD_LETTERS, GROUPS, LANES, OUTPUTS, Role, Source};
 use crate::watch::{Strand, Watch};
 
 /// Everything that runs.
@@ -29,7 +29,7 @@ pub(crate) struct Rig {
 }
 
 /// After so long without recovery there will be none.
-pub(crate) const RECOVERY_LIMIT: Duration = Duration::from_secs(120);
+pub(crate) const RECOVERY_LIMIT: Duration = Duration::from_secs(90);
 
 impl Rig {
     /// Every lane's work on every source partition that gets events.
@@ -56,7 +56,32 @@ impl Rig {
             self.go_on()?;
             wait::pause_for(Duration::from_millis(10));
         }
+        for line in self.stuck().unwrap_or_else(|error| vec![format!("{error:#}")]) {
+            println!("  {line}");
+        }
         bail!("no answers after {RECOVERY_LIMIT:?} from {behind:?}")
+    }
+
+    /// Where it hangs: partitions with an open transaction, and those whose group is behind.
+    fn stuck(&self) -> Result<Vec<String>> {
+        let mut lines = Vec::new();
+        let ends = client::Ends::new(&self.bootstrap)?;
+        let written = LANES.into_iter().chain(OUTPUTS.map(|(topic, _)| topic)).chain([DEAD_LETTERS]);
+        for topic in written {
+            for partition in 0..client::partitions(&self.bootstrap, topic)? {
+                let (stable, end) = ends.of(topic, partition)?;
+                if stable < end {
+                    lines.push(format!("{topic}[{partition}] is committed up to {stable} of {end}"));
+                }
+            }
+        }
+        for (group, topics) in GROUPS {
+            for topic in topics {
+                let lag = client::committed_lag(&self.bootstrap, group, topic)?;
+                lines.push(format!("{group} has {lag} to go on {topic}"));
+            }
+        }
+        Ok(lines)
     }
 
     /// Pauses, unless the rig is interrupted meanwhile.

@@ -102,6 +102,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
         println!("broken off: {error:#}");
     }
     let Rig { fleet, broker, feed, watch, bootstrap, interrupted, .. } = rig;
+    let mut broker = broker.into_inner().unwrap_or_else(PoisonError::into_inner);
+    broker.restart_missing()?;
     let confirmed = feed.finish()?;
     drain(&watch, &fleet, &confirmed, seed, &interrupted)?;
     let slowest_stop = fleet.stop().into_iter().max().unwrap_or_default();
@@ -125,7 +127,6 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
     if let Some(file) = &arguments.json {
         report.write_json(file)?;
     }
-    let broker = broker.into_inner().unwrap_or_else(PoisonError::into_inner);
     if !report.is_clean() {
         keep_broker_logs(&broker, &logs);
         println!("\nNot clean. The logs of services and brokers are kept in {}", logs.display());
@@ -210,8 +211,12 @@ impl Course<'_> {
             });
             let mut shown: Option<Instant> = None;
             while !nemesis.is_finished() {
-                self.rig.fleet.supervise()?;
-                self.rig.feed.check()?;
+                if let Err(error) = self.rig.fleet.supervise().and_then(|()| self.rig.feed.check()) {
+                    // The nemesis ends at its next pause.
+                    self.rig.interrupted.store(true, Ordering::SeqCst);
+                    let _ = nemesis.join();
+                    return Err(error);
+                }
                 if shown.is_none_or(|at| at.elapsed() > PROGRESS) {
                     shown = Some(Instant::now());
                     self.show();

@@ -81,6 +81,18 @@ pub(crate) const OUTPUTS: [(&str, Role); 4] = [
 ];
 pub(crate) const DEAD_LETTERS: &str = "torture.dead-letters";
 
+/// The topics between the router and the workers.
+pub(crate) const LANES: [&str; 3] =
+    ["torture.precision.order", "torture.throughput.root", "torture.throughput.lookup"];
+
+/// The consumer groups, each with the topics that it reads.
+pub(crate) const GROUPS: [(&str, &[&str]); 4] = [
+    ("torture.router.precision", &["torture.events"]),
+    ("torture.router.throughput", &["torture.events"]),
+    ("torture.precision", &["torture.precision.order", "torture.reviews"]),
+    ("torture.throughput", &["torture.throughput.root", "torture.throughput.lookup"]),
+];
+
 /// Everything whose coordinator must be there before answers can flow.
 pub(crate) const COORDINATED: [Coordinated<'static>; 8] = [
     Coordinated::Group("torture.precision"),

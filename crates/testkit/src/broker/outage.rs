@@ -47,6 +47,16 @@ impl Broker {
         indices.iter().try_for_each(|&index| self.nodes[index].wait_until_ready(1))
     }
 
+    /// Starts those brokers of ours again that were killed and not started since.
+    ///
+    /// # Errors
+    /// When one does not come up.
+    pub fn restart_missing(&mut self) -> Result<()> {
+        let missing: Vec<_> =
+            (0..self.nodes.len()).filter(|&index| self.nodes[index].process.is_none()).collect();
+        self.restart_nodes(&missing)
+    }
+
     /// The index of the broker that coordinates this now, by what the living brokers say; none while they do not know
     /// or name one that does not answer.
     pub fn coordinator(&self, of: Coordinated<'_>) -> Option<usize> {
