@@ -11,11 +11,12 @@ use twinlane_testkit::process::Process;
 use crate::interrupt::Interrupt;
 use crate::scratch::Scratch;
 use crate::selection::{Selection, before_dashes};
-use crate::{Demo, progress, start_kafka};
+use crate::{Demo, Torture, progress, start_kafka};
 
 const SERVICES: [&str; 3] = ["twinlane-router", "twinlane-precision-worker", "twinlane-throughput-worker"];
 const COMMAND: &str = "twinlane-cli";
 const DEMO: &str = "twinlane-demo";
+const TORTURE: &str = "twinlane-torture";
 /// The tests that start the binaries of other packages, which `cargo test` alone would not build.
 const WHOLE_SERVICE_TESTS: &str = "twinlane-tests";
 
@@ -27,7 +28,7 @@ pub(crate) fn test(arguments: &[String], runtime: &Path, interrupt: &Interrupt) 
     if selection.includes(WHOLE_SERVICE_TESTS) {
         let mut binaries = cargo();
         binaries.arg("build").args(selection.profile());
-        SERVICES.iter().chain(&[COMMAND, DEMO]).for_each(|package| {
+        SERVICES.iter().chain(&[COMMAND, DEMO, TORTURE]).for_each(|package| {
             binaries.args(["--package", package]);
         });
         if let Some(failed) = run("cargo build", binaries, None, interrupt)? {
@@ -75,6 +76,43 @@ pub(crate) fn demo(demo: &Demo, runtime: &Path, interrupt: &Interrupt) -> Result
     ensure!(!interrupt.asked(), "interrupted");
     let error = command.env("ORT_DYLIB_PATH", runtime).current_dir(repository()).exec();
     Err(error).context("starting the demo")
+}
+
+/// Builds the services twice, with and without fail points, and the rig, and becomes the rig.
+pub(crate) fn torture(torture: &Torture, runtime: &Path, interrupt: &Interrupt) -> Result<ExitCode> {
+    progress::say("building the services, with fail points and without (several minutes the first time)");
+    let target = target_folder()?;
+    let binaries = target.join("release");
+    let armed = target.join("torture");
+    std::fs::create_dir_all(&armed).with_context(|| format!("creating {}", armed.display()))?;
+    // The plain ones come last, so that what lies in the release folder afterwards is what it always is.
+    for fail_points in [true, false] {
+        let mut build = cargo();
+        build.args(["build", "--release", "--target-dir"]).arg(&target);
+        for package in SERVICES {
+            build.args(["--package", package]);
+            if fail_points {
+                build.args(["--features", &format!("{package}/fail-points")]);
+            }
+        }
+        if !fail_points {
+            build.args(["--package", TORTURE]);
+        }
+        if let Some(failed) = run("cargo build", build, None, interrupt)? {
+            return Ok(failed);
+        }
+        for name in
+            SERVICES.iter().filter(|_| fail_points).map(|package| package.trim_start_matches("twinlane-"))
+        {
+            let copied = std::fs::copy(binaries.join(name), armed.join(name));
+            copied.with_context(|| format!("copying {name} into {}", armed.display()))?;
+        }
+    }
+    let mut command = Command::new(binaries.join("torture"));
+    command.arg("--binaries").arg(&binaries).arg("--armed").arg(&armed).args(torture.arguments());
+    ensure!(!interrupt.asked(), "interrupted");
+    let error = command.env("ORT_DYLIB_PATH", runtime).current_dir(repository()).exec();
+    Err(error).context("starting the rig")
 }
 
 /// Runs a command in a process group of its own; gives its exit code unless it succeeded. When this program is killed,

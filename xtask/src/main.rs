@@ -1,4 +1,4 @@
-//! Developer tasks of Twinlane: `cargo xtask setup | kafka | test | demo`.
+//! Developer tasks of Twinlane: `cargo xtask setup | kafka | test | demo | torture`.
 //!
 //! Each task does its own set-up, so that two commands are all that a fresh machine needs.
 
@@ -11,6 +11,7 @@ mod scratch;
 mod selection;
 mod setup;
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -44,6 +45,12 @@ enum Task {
     ///
     /// Some tests start a Kafka of their own, even where KAFKA_BROKERS names one for all others.
     Test(Test),
+    /// Break everything that Twinlane stands on while load flows, and count what came out.
+    ///
+    /// Starts three brokers, two of each service, and a steady load whose answers are known, and injects faults that
+    /// follow from a seed: processes and brokers killed, stopped and cut off, groups that grow and shrink. The exit code
+    /// is not 0 unless every event was answered exactly once, rightly, and in order.
+    Torture(Torture),
     /// Start a Kafka for development; Ctrl-C ends it and removes its data.
     Kafka,
     /// Fetch what the other tasks need, and say what is missing on this machine.
@@ -59,6 +66,51 @@ struct Demo {
     /// Write the verdict to this file, as JSON.
     #[arg(long, value_name = "FILE", value_parser = writable)]
     json: Option<PathBuf>,
+}
+
+/// What the rig itself takes; it reads these again.
+#[derive(Debug, Args)]
+struct Torture {
+    /// How long faults are injected.
+    #[arg(long, value_name = "M", default_value_t = 2.0)]
+    minutes: f64,
+    /// How many events are produced in that time [default: 600 a second].
+    #[arg(long, value_name = "N")]
+    events: Option<u64>,
+    /// Faults, targets and events follow from it [default: a random one, which is printed].
+    #[arg(long, value_name = "S")]
+    seed: Option<u64>,
+    /// Whether the next fault waits for the recovery from the last (`settle`), or not (`overlap`).
+    #[arg(long, default_value = "settle", value_parser = ["settle", "overlap"])]
+    mode: String,
+    /// Only these faults: names, or their beginnings, such as `kill,broker-kill`.
+    #[arg(long, value_name = "A,B", value_delimiter = ',')]
+    faults: Vec<String>,
+    /// Write the report to this file, as JSON.
+    #[arg(long, value_name = "FILE", value_parser = writable)]
+    json: Option<PathBuf>,
+    /// Where the logs of services and brokers go [default: .out/torture].
+    #[arg(long, value_name = "DIR")]
+    keep_logs: Option<PathBuf>,
+}
+
+impl Torture {
+    /// The same once more, for the program that does it.
+    fn arguments(&self) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> =
+            vec!["--minutes".into(), self.minutes.to_string().into(), "--mode".into(), (&self.mode).into()];
+        let mut add = |name: &str, value: Option<OsString>| {
+            arguments.extend(value.into_iter().flat_map(|value| [name.into(), value]));
+        };
+        add("--events", self.events.map(|events| events.to_string().into()));
+        add("--seed", self.seed.map(|seed| seed.to_string().into()));
+        add("--faults", (!self.faults.is_empty()).then(|| self.faults.join(",").into()));
+        add("--json", self.json.as_ref().map(Into::into));
+        // The program runs in the repository's folder, this one where it was typed.
+        let logs = self.keep_logs.as_ref().and_then(|folder| std::path::absolute(folder).ok());
+        add("--keep-logs", logs.map(Into::into));
+        arguments
+    }
 }
 
 #[derive(Debug, Args)]
@@ -109,6 +161,12 @@ impl Task {
                 preflight::check(Needs::everything())?;
                 let runtime = setup::all(Kafka::UnlessNamed, interrupt)?;
                 build::demo(&demo, &runtime, interrupt)
+            }
+            Self::Torture(torture) => {
+                // Its brokers are killed, so a cluster that is there already is of no use.
+                preflight::check(Needs { kafka: Kafka::Always, ..Needs::everything() })?;
+                let runtime = setup::all(Kafka::Always, interrupt)?;
+                build::torture(&torture, &runtime, interrupt)
             }
         }
     }
@@ -182,6 +240,16 @@ mod tests {
         assert!(help.contains("--events <N>") && help.contains("--json <FILE>"), "{help}");
         assert!(parsed(&["demo", "--events", "10"]).is_err());
         assert!(parsed(&["demo", "--event", "1000"]).is_err());
+    }
+
+    #[test]
+    fn the_rig_is_given_what_was_typed() {
+        let typed =
+            ["torture", "--minutes", "1.5", "--seed", "7", "--faults", "kill,scale", "--mode", "overlap"];
+        let Ok(Task::Torture(torture)) = parsed(&typed) else { panic!("not a torture") };
+        let given = ["--minutes", "1.5", "--mode", "overlap", "--seed", "7", "--faults", "kill,scale"];
+        assert_eq!(torture.arguments(), given);
+        assert!(parsed(&["torture", "--mode", "gently"]).is_err());
     }
 
     #[test]

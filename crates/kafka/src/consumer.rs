@@ -28,7 +28,7 @@ use twinlane_record::{Coordinates, Envelope};
 use crate::{
     BelowStart, Connection, Error, Membership,
     error::is_authorisation,
-    headers, pause,
+    fail_point, headers, pause,
     start::{Start, resolve},
 };
 
@@ -338,6 +338,7 @@ impl Context {
 
     fn revoke(&self, partitions: Vec<TopicPartition>, lost: bool) {
         let (done, resolved) = bounded(1);
+        fail_point::pass("in_revoke");
         self.tell(Inbound::Revoked { partitions, lost, done });
         // Returning hands the partitions over, so this waits as long as it takes: until the transaction
         // thread has aborted or had its offsets accepted.
@@ -345,6 +346,7 @@ impl Context {
             recv(resolved) -> _ => {}
             recv(self.stage_gone) -> _ => {}
         }
+        fail_point::pass("in_revoke");
     }
 
     fn tell(&self, event: Inbound) {

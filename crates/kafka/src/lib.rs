@@ -5,6 +5,7 @@
 mod config;
 mod consumer;
 mod error;
+mod fail_point;
 mod headers;
 mod membership;
 pub mod metric_names;

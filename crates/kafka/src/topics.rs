@@ -32,8 +32,10 @@ pub struct Topics {
 }
 
 const PATIENCE: Duration = Duration::from_secs(15);
-/// Between two questions for a topic that was just created.
+/// Between two questions for a topic that is not known yet.
 const KNOWN_AGAIN: Duration = Duration::from_millis(20);
+/// Each question may go to another broker, and one that has just come back knows topics later than others.
+const BELIEVED_MISSING: Duration = Duration::from_secs(3);
 /// Kafka's default for `max.message.bytes`, where the principal may not read topic settings.
 const DEFAULT_MAX_MESSAGE_BYTES: usize = 1_048_588;
 
@@ -47,7 +49,16 @@ impl Topics {
     /// Partitions and size limits of these topics. A topic that does not exist is an error.
     pub fn describe(&self, names: &[Arc<str>]) -> Result<HashMap<Arc<str>, TopicFacts>, Error> {
         let mut facts = HashMap::new();
-        let metadata = self.client.inner().fetch_metadata(None, PATIENCE).map_err(|e| self.unreachable(e))?;
+        let until = Instant::now() + BELIEVED_MISSING;
+        let metadata = loop {
+            let metadata =
+                self.client.inner().fetch_metadata(None, PATIENCE).map_err(|e| self.unreachable(e))?;
+            match names.iter().find(|name| found(&metadata, name).is_none()) {
+                None => break metadata,
+                Some(name) if Instant::now() > until => return Err(Error::MissingTopic(name.to_string())),
+                Some(_) => pause(KNOWN_AGAIN),
+            }
+        };
         for name in names {
             let topic = found(&metadata, name).ok_or_else(|| Error::MissingTopic(name.to_string()))?;
             let partitions = topic.partitions().len() as i32;

@@ -34,7 +34,8 @@ use rdkafka::{
 use twinlane_delivery::Window;
 
 use crate::{
-    Connection, Error, Membership, Outgoing, consumer::log, error::is_authorisation, metric_names, pause,
+    Connection, Error, Membership, Outgoing, consumer::log, error::is_authorisation, fail_point,
+    metric_names, pause,
 };
 
 /// How a window ended.
@@ -259,7 +260,9 @@ impl Worker {
         }
         let metadata = self.membership.metadata().ok_or(Stop::Abort("no_membership"))?;
         let offsets = offsets(window);
+        fail_point::pass("before_offsets");
         self.retried("offsets", || client.send_offsets_to_transaction(&offsets, &metadata, PATIENCE))?;
+        fail_point::pass("before_end");
         self.retried("commit", || client.commit_transaction(Timeout::Never))
     }
 

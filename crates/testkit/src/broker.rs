@@ -4,14 +4,19 @@
 //! members may be declared dead early, and abandoned transactions are found every second instead of every ten.
 //! Topics are never created by accident.
 
+mod outage;
+
+pub use outage::Coordinated;
+
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tempfile::TempDir;
 
 use crate::process::{Process, tail};
+use crate::proxy::Proxy;
 use crate::{Error, Result, cache, jars, probe, wait};
 
 /// Names a cluster that is used instead of starting one.
@@ -36,11 +41,19 @@ pub struct BrokerOptions {
     pub properties: Vec<(String, String)>,
     /// Keep the brokers' folders, for reading their logs after a failure.
     pub keep_files: bool,
+    /// Give each broker a second listener that clients reach through a [`Proxy`] of this process.
+    pub behind_proxies: bool,
 }
 
 impl Default for BrokerOptions {
     fn default() -> Self {
-        Self { brokers: 1, heap: "512m".into(), properties: Vec::new(), keep_files: false }
+        Self {
+            brokers: 1,
+            heap: "512m".into(),
+            properties: Vec::new(),
+            keep_files: false,
+            behind_proxies: false,
+        }
     }
 }
 
@@ -58,6 +71,7 @@ struct Node {
     config: PathBuf,
     heap: String,
     process: Option<Process>,
+    proxy: Option<Arc<Proxy>>,
     // Dropped last: the process writes into it until it has ended.
     _folder: Option<TempDir>,
 }
@@ -126,21 +140,6 @@ impl Broker {
         Ok(())
     }
 
-    /// Kills a broker of ours with SIGKILL.
-    pub fn kill_node(&mut self, index: usize) {
-        self.nodes[index].process = None;
-    }
-
-    /// Starts a broker of ours again, on its old port and its old files, and waits until it answers.
-    ///
-    /// # Errors
-    /// When it does not come up.
-    pub fn restart_node(&mut self, index: usize) -> Result<()> {
-        let jars = jars::fetch(|| {})?;
-        self.nodes[index].start(&jars)?;
-        self.nodes[index].wait_until_ready(1)
-    }
-
     /// Asks our brokers to stop, and waits; what has not stopped after ten seconds is killed. Dropping does the same.
     pub fn stop(mut self) {
         self.stop_nodes();
@@ -160,8 +159,9 @@ impl Broker {
     }
 
     fn start_once(options: &BrokerOptions, jars: &Path) -> Result<Self> {
-        let ports = free_ports(options.brokers * 2)?;
-        let (listeners, controllers) = ports.split_at(options.brokers);
+        let ports = free_ports(options.brokers * 3)?;
+        let (listeners, ports) = ports.split_at(options.brokers);
+        let (controllers, behind_proxies) = ports.split_at(options.brokers);
         let voters: Vec<_> = controllers
             .iter()
             .enumerate()
@@ -175,7 +175,12 @@ impl Broker {
                 .disable_cleanup(options.keep_files)
                 .tempdir();
             let folder = folder.map_err(Error::io("creating a folder for Kafka"))?;
-            let properties = properties(index + 1, options, address, controller, &voters, folder.path());
+            let hidden = behind_proxies[index];
+            let proxy = options.behind_proxies.then(|| Proxy::start(hidden)).transpose()?;
+            let mut properties = properties(index + 1, options, address, controller, &voters, folder.path());
+            if let Some(proxy) = &proxy {
+                properties.push_str(&second_listener(address, controller, hidden, proxy.address()));
+            }
             let config = folder.path().join("server.properties");
             std::fs::write(&config, properties).map_err(Error::io("writing server.properties"))?;
             std::fs::write(folder.path().join("log4j2.properties"), logging(folder.path()))
@@ -186,6 +191,7 @@ impl Broker {
                 config,
                 heap: options.heap.clone(),
                 process: None,
+                proxy: proxy.map(Arc::new),
                 _folder: Some(folder),
             };
             node.format(jars)?;
@@ -367,6 +373,21 @@ log.cleaner.dedupe.buffer.size=16777216
         text.push_str(&format!("{name}={value}\n"));
     }
     text
+}
+
+/// A listener that is advertised at its proxy. These lines win over those before.
+fn second_listener(
+    address: SocketAddr,
+    controller: SocketAddr,
+    hidden: SocketAddr,
+    proxy: SocketAddr,
+) -> String {
+    format!(
+        "listeners=PLAINTEXT://{address},CONTROLLER://{controller},PROXIED://{hidden}
+advertised.listeners=PLAINTEXT://{address},PROXIED://{proxy}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT
+"
+    )
 }
 
 fn logging(folder: &Path) -> String {

@@ -6,9 +6,10 @@ mod topics;
 
 pub use produce::{Delivered, Outgoing, Producer};
 pub use read::{
-    Follower, Record, check_and_visit_topics, check_topics, committed_lag, read_to_end, wait_until_settled,
+    Ends, Follower, Record, check_and_visit_topics, check_topics, committed_lag, read_to_end,
+    wait_until_settled,
 };
-pub use topics::{create_topic, partitions, unique};
+pub use topics::{add_partitions, create_topic, partitions, unique, wait_until_in_sync};
 
 use rdkafka::ClientConfig;
 

@@ -6,6 +6,7 @@
 //!
 //! - [`broker`] starts Kafka in KRaft mode on free ports, or uses the cluster that `KAFKA_BROKERS` names.
 //! - [`process`] starts a service, waits for what it says, and kills it as a test wants.
+//! - [`proxy`] is a network that can be cut and slowed down.
 //! - [`checker`] says what was lost, repeated or reordered.
 //! - `client` (with the feature of the same name) creates topics, produces, and reads topics to their end.
 
@@ -19,6 +20,7 @@ pub mod jars;
 pub mod leash;
 mod probe;
 pub mod process;
+pub mod proxy;
 pub mod wait;
 
 pub use broker::{Broker, BrokerOptions};

@@ -47,6 +47,7 @@ pub struct Producer<T: Send + Sync + 'static> {
 }
 
 struct Reports<T> {
+    limit: Duration,
     delivered: Mutex<Vec<Delivered<T>>>,
     failed: Mutex<Option<KafkaError>>,
 }
@@ -77,13 +78,23 @@ impl<T: Send + Sync + 'static> Producer<T> {
     /// # Errors
     /// When librdkafka refuses its settings.
     pub fn new(bootstrap: &str) -> Result<Self> {
+        Self::patient(bootstrap, Duration::from_secs(60))
+    }
+
+    /// As [`Producer::new`], and an event waits up to `limit` for brokers that are away.
+    ///
+    /// # Errors
+    /// When librdkafka refuses its settings.
+    pub fn patient(bootstrap: &str, limit: Duration) -> Result<Self> {
         let mut config = config(bootstrap);
         config
             .set("enable.idempotence", "true")
             .set("linger.ms", "2")
             .set("message.max.bytes", "2000000")
-            .set("message.timeout.ms", "60000");
-        let context = Reports { delivered: Mutex::default(), failed: Mutex::default() };
+            .set("queue.buffering.max.messages", "1000000")
+            .set("reconnect.backoff.max.ms", "1000")
+            .set("message.timeout.ms", limit.as_millis().to_string());
+        let context = Reports { limit, delivered: Mutex::default(), failed: Mutex::default() };
         let inner = config.create_with_context(context).map_err(Error::kafka("creating a producer"))?;
         Ok(Self { inner })
     }
@@ -137,7 +148,7 @@ impl<T: Send + Sync + 'static> Producer<T> {
     /// # Errors
     /// When one could not be delivered.
     pub fn flush(&self) -> Result<Vec<Delivered<T>>> {
-        self.inner.flush(Duration::from_secs(60)).map_err(Error::kafka("waiting for deliveries"))?;
+        self.inner.flush(self.inner.context().limit).map_err(Error::kafka("waiting for deliveries"))?;
         match self.inner.context().failed.lock().expect("no holder of this lock panics").take() {
             Some(error) => Err(Error::kafka("delivering an event")(error)),
             None => Ok(self.take_delivered()),

@@ -138,17 +138,11 @@ fn is_fatal(code: RDKafkaErrorCode) -> bool {
 /// # Errors
 /// When one is still open after `limit`.
 pub fn wait_until_settled(bootstrap: &str, topics: &[&str], limit: Duration) -> Result<()> {
-    // The end that a broker tells depends on the isolation of who asks.
-    let what = || "asking for the ends of topics".to_owned();
-    let asks = |isolation: &str| -> Result<BaseConsumer> {
-        config(bootstrap).set("isolation.level", isolation).create().map_err(Error::kafka(what()))
-    };
-    let (committed, all) = (asks("read_committed")?, asks("read_uncommitted")?);
+    let ends = Ends::new(bootstrap)?;
     for &topic in topics {
         for partition in 0..partitions(bootstrap, topic)? {
             let settled = wait::until(limit, || {
-                let stable = committed.fetch_watermarks(topic, partition, LIMIT).ok()?.1;
-                let written = all.fetch_watermarks(topic, partition, LIMIT).ok()?.1;
+                let (stable, written) = ends.of(topic, partition).ok()?;
                 (stable >= written).then_some(())
             });
             settled.ok_or_else(|| Error::Timeout {
@@ -159,6 +153,38 @@ pub fn wait_until_settled(bootstrap: &str, topics: &[&str], limit: Duration) -> 
         }
     }
     Ok(())
+}
+
+/// Asks for the ends of partitions, as readers of committed and of all records see them.
+pub struct Ends {
+    committed: BaseConsumer,
+    all: BaseConsumer,
+}
+
+impl Ends {
+    /// Asks the cluster at `bootstrap`.
+    ///
+    /// # Errors
+    /// When librdkafka refuses its settings.
+    pub fn new(bootstrap: &str) -> Result<Self> {
+        // The end that a broker tells depends on the isolation of who asks.
+        let asks = |isolation: &str| -> Result<BaseConsumer> {
+            let what = "asking for the ends of topics";
+            config(bootstrap).set("isolation.level", isolation).create().map_err(Error::kafka(what))
+        };
+        Ok(Self { committed: asks("read_committed")?, all: asks("read_uncommitted")? })
+    }
+
+    /// The end that readers of committed records see, and the one after all records. Where they differ, a transaction
+    /// is open.
+    ///
+    /// # Errors
+    /// When the broker does not answer.
+    pub fn of(&self, topic: &str, partition: i32) -> Result<(i64, i64)> {
+        let end = |consumer: &BaseConsumer| consumer.fetch_watermarks(topic, partition, LIMIT);
+        let ends = end(&self.committed).and_then(|(_, stable)| Ok((stable, end(&self.all)?.1)));
+        ends.map_err(Error::kafka("asking for the ends of topics"))
+    }
 }
 
 /// Reads every committed record of a topic, each partition in its order.
@@ -188,6 +214,9 @@ pub fn read_to_end(bootstrap: &str, topic: &str, mut each: impl FnMut(&Record<'_
             Some(Err(KafkaError::PartitionEOF(partition))) => {
                 open.remove(&partition);
             }
+            // The client says so of each connection that ends, and finds the broker again by itself.
+            Some(Err(error))
+                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::BrokerTransportFailure) => {}
             Some(Err(error)) => return Err(Error::kafka(what())(error)),
             None => return Err(Error::Timeout { what: what(), within: LIMIT, context: String::new() }),
         }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -47,6 +47,42 @@ pub fn create_topic(bootstrap: &str, name: &str, partitions: i32, settings: &[(&
     let count = wait::until(LIMIT, || self::partitions(bootstrap, name).ok().filter(|&count| count > 0));
     let timeout = || Error::Timeout { what: what(), within: LIMIT, context: String::new() };
     count.map(|_| ()).ok_or_else(timeout)
+}
+
+/// Adds partitions to a topic until it has `count`, and waits until all have a leader.
+///
+/// # Errors
+/// When the broker refuses, or does not answer in time.
+pub fn add_partitions(bootstrap: &str, topic: &str, count: i32) -> Result<()> {
+    let what = || format!("adding partitions to {topic}");
+    let admin: AdminClient<DefaultClientContext> =
+        config(bootstrap).create().map_err(Error::kafka(what()))?;
+    let more = NewPartitions::new(topic, usize::try_from(count).unwrap_or(0));
+    let options = AdminOptions::new().operation_timeout(Some(LIMIT)).request_timeout(Some(LIMIT));
+    let outcome = block_on(admin.create_partitions([&more], &options)).map_err(Error::kafka(what()))?;
+    if let Some(Err((_, code))) = outcome.into_iter().next() {
+        return Err(Error::Kafka { what: what(), source: KafkaError::AdminOp(code) });
+    }
+    let all = wait::until(LIMIT, || partitions(bootstrap, topic).ok().filter(|&found| found >= count));
+    let timeout = || Error::Timeout { what: what(), within: LIMIT, context: String::new() };
+    all.map(|_| ()).ok_or_else(timeout)
+}
+
+/// Waits until every replica of every partition of the cluster is in sync: it has recovered from what broke it.
+///
+/// # Errors
+/// When that is not so after `limit`.
+pub fn wait_until_in_sync(bootstrap: &str, limit: Duration) -> Result<()> {
+    let what = || "all replicas in sync".to_owned();
+    let consumer: BaseConsumer = config(bootstrap).create().map_err(Error::kafka(what()))?;
+    let in_sync = wait::until(limit, || {
+        let metadata = consumer.fetch_metadata(None, Duration::from_secs(5)).ok()?;
+        let mut partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+        let all = partitions
+            .all(|partition| partition.leader() >= 0 && partition.isr().len() == partition.replicas().len());
+        all.then_some(())
+    });
+    in_sync.ok_or_else(|| Error::Timeout { what: what(), within: limit, context: String::new() })
 }
 
 /// How many partitions a topic has that have a leader; 0 for a topic that is not there.
