@@ -119,6 +119,7 @@ impl Consumer {
         let (stage_lives, stage_gone) = bounded(0);
         let context = Context {
             inbound: inbound.clone(),
+            group: options.group.clone(),
             below_start,
             stopping: stopping.clone(),
             stage_gone,
@@ -213,6 +214,7 @@ impl Drop for Consumer {
 /// Runs rebalances: librdkafka calls it on the polling thread.
 pub(crate) struct Context {
     inbound: Sender<Inbound>,
+    group: String,
     below_start: HashMap<String, BelowStart>,
     stopping: Arc<AtomicBool>,
     /// Disconnected once the stage is gone. The channel of events does not tell: what waits in it lives on.
@@ -250,6 +252,10 @@ impl ConsumerContext for Context {
 }
 
 impl Context {
+    pub(crate) fn group(&self) -> &str {
+        &self.group
+    }
+
     fn assign(&self, client: &BaseConsumer<Self>, partitions: Vec<TopicPartition>) {
         let Some(starts) = self.resolve(client, &partitions) else { return };
         let mut list = TopicPartitionList::new();
