@@ -31,13 +31,18 @@ pub struct Topics {
     brokers: String,
 }
 
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Topics::PATIENCE;
+/// How long one question lasts before it is said that no broker answers yet.
+const SLICE: Duration = Duration::from_secs(3);
 /// Between two questions for a topic that was just created.
 const KNOWN_AGAIN: Duration = Duration::from_millis(20);
 /// Kafka's default for `max.message.bytes`, where the principal may not read topic settings.
 const DEFAULT_MAX_MESSAGE_BYTES: usize = 1_048_588;
 
 impl Topics {
+    /// How long brokers may stay silent at start before that is an [`Error::Unreachable`].
+    pub const PATIENCE: Duration = Duration::from_secs(15);
+
     /// Connects to the cluster.
     pub fn connect(connection: &Connection) -> Result<Self, Error> {
         let client = connection.admin_config().create().map_err(Error::Settings)?;
@@ -47,7 +52,7 @@ impl Topics {
     /// Partitions and size limits of these topics. A topic that does not exist is an error.
     pub fn describe(&self, names: &[Arc<str>]) -> Result<HashMap<Arc<str>, TopicFacts>, Error> {
         let mut facts = HashMap::new();
-        let metadata = self.client.inner().fetch_metadata(None, PATIENCE).map_err(|e| self.unreachable(e))?;
+        let metadata = self.metadata()?;
         for name in names {
             let topic = found(&metadata, name).ok_or_else(|| Error::MissingTopic(name.to_string()))?;
             let partitions = topic.partitions().len() as i32;
@@ -82,7 +87,7 @@ impl Topics {
         wanted: &[(Arc<str>, i32)],
         settings: &[(&str, &str)],
     ) -> Result<Vec<Arc<str>>, Error> {
-        let metadata = self.client.inner().fetch_metadata(None, PATIENCE).map_err(|e| self.unreachable(e))?;
+        let metadata = self.metadata()?;
         let replication = metadata.brokers().len().clamp(1, 3) as i32;
         let missing: Vec<_> = wanted
             .iter()
@@ -124,14 +129,28 @@ impl Topics {
     fn wait_until_known(&self, names: &[Arc<str>]) -> Result<(), Error> {
         let until = Instant::now() + PATIENCE;
         loop {
-            let metadata =
-                self.client.inner().fetch_metadata(None, PATIENCE).map_err(|e| self.unreachable(e))?;
+            let metadata = self.metadata()?;
             let is_led = |topic: &MetadataTopic| topic.partitions().iter().all(|p| p.leader() >= 0);
             let unknown = names.iter().find(|name| !found(&metadata, name).is_some_and(is_led));
             match unknown {
                 None => return Ok(()),
                 Some(name) if Instant::now() > until => return Err(Error::MissingTopic(name.to_string())),
                 Some(_) => pause(KNOWN_AGAIN),
+            }
+        }
+    }
+
+    fn metadata(&self) -> Result<Metadata, Error> {
+        let began = Instant::now();
+        loop {
+            match self.client.inner().fetch_metadata(None, SLICE) {
+                Ok(metadata) => return Ok(metadata),
+                Err(error) if began.elapsed() >= PATIENCE => return Err(self.unreachable(error)),
+                Err(error) => {
+                    tracing::warn!(brokers = self.brokers, %error, "no Kafka broker answers yet; waiting");
+                    // Some errors come at once.
+                    pause(KNOWN_AGAIN);
+                }
             }
         }
     }
