@@ -72,7 +72,7 @@ pub fn unique(name: &str) -> String {
 }
 
 /// Waits for an admin future on this thread; librdkafka completes it from a thread of its own.
-fn block_on<F: Future>(future: F) -> F::Output {
+pub(super) fn block_on<F: Future>(future: F) -> F::Output {
     use std::sync::Arc;
     use std::task::{Context, Poll, Wake, Waker};
 
