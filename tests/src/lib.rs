@@ -76,25 +76,44 @@ impl Shop {
         &self.bootstrap
     }
 
+    /// Changes the pipeline file, before services start.
+    ///
+    /// # Panics
+    /// When `from` is not in it.
+    pub fn rewrite(&self, from: &str, to: &str) {
+        let file = self.folder.path().join("pipeline.yaml");
+        let text = std::fs::read_to_string(&file).expect("the shop wrote it");
+        assert!(text.contains(from), "{from} is not in\n{text}");
+        std::fs::write(file, text.replace(from, to)).expect("written");
+    }
+
     /// Starts a service and waits until it is ready.
     pub fn start(&self, service: &str, ordinal: u32) -> Service {
-        let (mut service, admin) = self.spawn(service, ordinal);
+        self.start_with(service, ordinal, "").0
+    }
+
+    /// As [`Shop::start`], with the text of a settings file; gives the address of its admin port too.
+    pub fn start_with(&self, service: &str, ordinal: u32, settings: &str) -> (Service, SocketAddr) {
+        let (mut service, admin) = self.spawn(service, ordinal, &self.bootstrap, settings);
         service
             .wait_for_http(admin, "/health/ready", READY)
             .unwrap_or_else(|e| panic!("{e}\n{}", service.output()));
-        service
+        (service, admin)
     }
 
-    /// Starts a service, and gives it with the address of its admin port.
-    pub fn spawn(&self, service: &str, ordinal: u32) -> (Service, SocketAddr) {
+    /// Starts a service that finds its brokers at this address, and does not wait for anything.
+    pub fn spawn(&self, service: &str, ordinal: u32, brokers: &str, settings: &str) -> (Service, SocketAddr) {
         let admin = free_port().expect("a free port");
         let file = self.folder.path().join("pipeline.yaml");
+        let settings_file = self.folder.path().join(format!("{service}-{ordinal}.toml"));
+        std::fs::write(&settings_file, settings).expect("written");
         let options = ServiceOptions {
             name: format!("{service}-{ordinal}"),
             program: binary(service),
             arguments: [
+                ["--settings", &settings_file.to_string_lossy()],
                 ["--pipeline", &file.to_string_lossy()],
-                ["--brokers", &self.bootstrap],
+                ["--brokers", brokers],
                 ["--ordinal", &ordinal.to_string()],
                 ["--admin-port", &admin.port().to_string()],
             ]
@@ -102,8 +121,8 @@ impl Shop {
             .into_iter()
             .map(str::to_owned)
             .collect(),
+            environment: vec![("NO_COLOR".into(), "1".into())],
             logs: self.folder.path().to_owned(),
-            ..ServiceOptions::default()
         };
         (Service::spawn(&options).expect("spawned"), admin)
     }

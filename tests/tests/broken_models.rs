@@ -65,7 +65,7 @@ fn a_stage_that_fails_for_everything_stops_instead_of_emptying_its_topic_into_th
     let mut events: Vec<_> = (0..good).map(|id| answered(id, 0.0)).collect();
     events.extend((good..1500).map(dead));
     shop.produce(&events, &mut account);
-    let (mut worker, admin) = shop.spawn("precision-worker", 0);
+    let (mut worker, admin) = shop.spawn("precision-worker", 0, shop.bootstrap(), "");
     let held = |count: &str| http_body(admin, "/status").is_ok_and(|status| status.contains(count));
     let all = format!("\"held_partitions\":{PARTITIONS}");
     wait::until(PATIENCE, || held(&all).then_some(()))
@@ -94,7 +94,7 @@ fn a_model_that_hangs_ends_the_process_with_its_own_code_and_its_records_are_rea
     // In a debug build and beside other tests a turn takes a microsecond at the least.
     let events: Vec<_> = (0..60).map(|id| answered(id, if id == 30 { 2e6 } else { 0.0 })).collect();
     shop.produce(&events, &mut account);
-    let (mut worker, _) = shop.spawn("precision-worker", 0);
+    let (mut worker, _) = shop.spawn("precision-worker", 0, shop.bootstrap(), "");
     let code = worker.wait_for_end(PATIENCE).expect("it ends by itself");
     assert_eq!(code, Some(8), "{}", worker.output());
     assert!(worker.output().contains("cannot be stopped"), "{}", worker.output());

@@ -71,11 +71,6 @@ impl Request {
             (Abort, Reply::MustAbort) => Next::Lost,
         }
     }
-
-    /// Whether we may still decide to abort. Once offsets were sent the broker has been told that we own the partitions.
-    pub fn can_be_cancelled(self) -> bool {
-        matches!(self, Request::Produce | Request::SendOffsets)
-    }
 }
 
 #[cfg(test)]
@@ -118,11 +113,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn the_end_is_never_cancelled() {
-        assert!(Request::Produce.can_be_cancelled() && Request::SendOffsets.can_be_cancelled());
-        assert!(!Request::End.can_be_cancelled() && !Request::Abort.can_be_cancelled());
     }
 }

@@ -1,6 +1,6 @@
 //! Client settings: what exactly once needs is fixed here, everything else may be overridden by the user.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use rdkafka::ClientConfig;
 
@@ -46,11 +46,15 @@ const PRODUCER_DEFAULTS: &[(&str, &str)] = &[
     ("linger.ms", "5"),
     ("batch.num.messages", "50000"),
     ("queue.buffering.max.messages", "1000000"),
+    // A topic that was deleted and made again is found within seconds instead of five minutes.
+    ("topic.metadata.refresh.interval.ms", "10000"),
     // AddOffsetsToTxn retries CONCURRENT_TRANSACTIONS at this pace.
     ("retry.backoff.ms", "10"),
     // The topic's own limit decides; the client must not refuse before it.
     ("message.max.bytes", "104857600"),
 ];
+
+const METADATA_PROPAGATION: &str = "topic.metadata.propagation.max.ms";
 
 const COMMON_DEFAULTS: &[(&str, &str)] = &[
     ("reconnect.backoff.ms", "50"),
@@ -93,6 +97,12 @@ impl Connection {
         }
         config.set("transactional.id", transactional_id).set("enable.idempotence", "true");
         config
+    }
+
+    /// How long brokers may take to agree that a topic is there or gone: librdkafka's own setting for it.
+    pub(crate) fn metadata_propagation(&self) -> Duration {
+        let set = self.common.get(METADATA_PROPAGATION).and_then(|ms| ms.parse().ok());
+        Duration::from_millis(set.unwrap_or(30_000))
     }
 
     pub(crate) fn admin_config(&self) -> ClientConfig {

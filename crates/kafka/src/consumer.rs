@@ -27,8 +27,8 @@ use twinlane_record::{Coordinates, Envelope};
 
 use crate::{
     BelowStart, Connection, Error, Membership,
-    error::is_authorisation,
-    fail_point, headers, pause,
+    error::{is_authorisation, is_missing},
+    fail_point, headers, metric_names, pause,
     start::{Start, resolve},
 };
 
@@ -104,6 +104,10 @@ const GULP_BYTES: usize = 1 << 20;
 const POLL: Duration = Duration::from_millis(50);
 /// How long a committed offset may lie beyond its log's end before that is believed.
 const SETTLE: Duration = Duration::from_secs(4);
+/// Between two questions for a topic that is missing, and how long each may take.
+const MISSING_ASK: Duration = Duration::from_secs(1);
+/// Between two questions that the brokers could not answer.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 impl Consumer {
     /// Joins the group and starts reading.
@@ -119,6 +123,8 @@ impl Consumer {
         let (stage_lives, stage_gone) = bounded(0);
         let context = Context {
             inbound: inbound.clone(),
+            stage: options.client_id.clone(),
+            group: options.group.clone(),
             below_start,
             stopping: stopping.clone(),
             stage_gone,
@@ -131,8 +137,16 @@ impl Consumer {
         let client = Arc::new(client);
         let topics: Vec<&str> = options.topics.iter().map(|(t, _)| &**t).collect();
         client.subscribe(&topics).map_err(|source| Error::Client { what: "subscribe".into(), source })?;
-        let reader =
-            Reader { client: client.clone(), inbound, orders, topics: HashMap::new(), last_complaint: None };
+        let reader = Reader {
+            client: client.clone(),
+            inbound,
+            orders,
+            topics: HashMap::new(),
+            last_complaint: None,
+            missing_grace: connection.metadata_propagation(),
+            missing_since: None,
+            asked_at: None,
+        };
         let thread = std::thread::Builder::new()
             .name("kafka-consumer".into())
             .spawn(move || {
@@ -223,6 +237,9 @@ impl Drop for Consumer {
 /// Runs rebalances: librdkafka calls it on the polling thread.
 pub(crate) struct Context {
     inbound: Sender<Inbound>,
+    /// Name for logs and metrics.
+    stage: String,
+    group: String,
     below_start: HashMap<String, BelowStart>,
     stopping: Arc<AtomicBool>,
     /// Disconnected once the stage is gone. The channel of events does not tell: what waits in it lives on.
@@ -260,6 +277,10 @@ impl ConsumerContext for Context {
 }
 
 impl Context {
+    pub(crate) fn group(&self) -> &str {
+        &self.group
+    }
+
     fn assign(&self, client: &BaseConsumer<Self>, partitions: Vec<TopicPartition>) {
         let Some(starts) = self.resolve(client, &partitions) else { return };
         let mut list = TopicPartitionList::new();
@@ -270,6 +291,10 @@ impl Context {
             match start {
                 Start::From(offset) => {
                     add(&mut list, &partition, offset);
+                    read.push(partition);
+                }
+                Start::Skipping { first, .. } => {
+                    add(&mut list, &partition, Offset::Offset(first));
                     read.push(partition);
                 }
                 // Assigned and paused: the group protocol wants it back from us at the next revoke. The
@@ -319,21 +344,73 @@ impl Context {
                 Ok(starts) if starts.iter().any(|(_, s)| s.is_beyond_end()) && began.elapsed() < SETTLE => {
                     pause(SETTLE / 20);
                 }
-                Ok(starts) => return Some(starts),
+                Ok(starts) => {
+                    self.account(&starts);
+                    return Some(starts);
+                }
                 Err(error) => {
                     let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
                     if is_authorisation(code) {
-                        let what = "read committed offsets".into();
-                        self.tell(Inbound::Failed(Error::Unauthorised { what, code }));
+                        self.tell(Inbound::Failed(self.not_allowed(code)));
                         return None;
                     }
                     tracing::warn!(%error, "waiting for the committed offsets");
+                    // Some errors come at once, for as long as a coordinator or a topic is away.
+                    pause(ASK_AGAIN);
                 }
             }
             if self.stopping.load(Ordering::Acquire) {
                 return None;
             }
         }
+    }
+
+    /// Records that are gone are never passed over in silence.
+    fn account(&self, starts: &[(TopicPartition, Start)]) {
+        for (partition, start) in starts {
+            let action = match start {
+                Start::From(_) => continue,
+                Start::Skipping { committed, first } => {
+                    tracing::error!(
+                        stage = self.stage, %partition, committed, log_start = first, gone = first - committed,
+                        "records were deleted before they were answered; going on from the earliest, as the \
+                         source's `when_below_start` says"
+                    );
+                    "skipped"
+                }
+                Start::Halted { committed, log } => {
+                    // Beyond the end nobody can say how many: they were another topic's.
+                    let gone = (log.0 - committed).max(0);
+                    tracing::error!(
+                        stage = self.stage, %partition, committed, log_start = log.0, log_end = log.1, gone,
+                        "the committed offset lies outside the log; stopping the partition"
+                    );
+                    "stopped"
+                }
+            };
+            metrics::counter!(
+                metric_names::OFFSETS_OUT_OF_LOG, "stage" => self.stage.clone(), "action" => action
+            )
+            .increment(1);
+        }
+    }
+
+    /// What the brokers did not allow to this consumer.
+    fn not_allowed(&self, code: RDKafkaErrorCode) -> Error {
+        let what = match code {
+            RDKafkaErrorCode::TopicAuthorizationFailed => {
+                format!("read topic `{}`", self.topics().join("`, `"))
+            }
+            RDKafkaErrorCode::GroupAuthorizationFailed => format!("be a member of group `{}`", self.group),
+            _ => "sign in to the brokers and consume".into(),
+        };
+        Error::Unauthorised { what, code }
+    }
+
+    fn topics(&self) -> Vec<&str> {
+        let mut topics: Vec<_> = self.below_start.keys().map(String::as_str).collect();
+        topics.sort_unstable();
+        topics
     }
 
     fn revoke(&self, partitions: Vec<TopicPartition>, lost: bool) {
@@ -362,6 +439,11 @@ struct Reader {
     /// One allocation per topic name instead of one per record.
     topics: HashMap<String, Arc<str>>,
     last_complaint: Option<Instant>,
+    /// How long a topic may be missing before that is believed.
+    missing_grace: Duration,
+    /// Since when the brokers have said that a topic is not there.
+    missing_since: Option<Instant>,
+    asked_at: Option<Instant>,
 }
 
 impl Reader {
@@ -372,7 +454,8 @@ impl Reader {
                 Ok(Command::Stop) | Err(crossbeam_channel::TryRecvError::Disconnected) => break,
                 Err(crossbeam_channel::TryRecvError::Empty) => {}
             }
-            if !self.gulp() {
+            let missing = self.missing_topic().map(|topic| Inbound::Failed(Error::MissingTopic(topic)));
+            if missing.is_some_and(|failed| self.inbound.send(failed).is_err()) || !self.gulp() {
                 break;
             }
         }
@@ -429,13 +512,20 @@ impl Reader {
     /// An event for the stage, or `None` for what heals by itself.
     fn classify(&mut self, error: KafkaError) -> Option<Inbound> {
         use RDKafkaErrorCode as E;
+        let is_fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
         match error.rdkafka_error_code() {
             Some(code) if is_authorisation(code) => {
-                Some(Inbound::Failed(Error::Unauthorised { what: "consume".into(), code }))
+                Some(Inbound::Failed(self.client.context().not_allowed(code)))
             }
             Some(E::AutoOffsetReset | E::OffsetOutOfRange) => Some(Inbound::Reread),
-            Some(E::Fatal) => Some(Inbound::Failed(Error::Client { what: "consume".into(), source: error })),
-            _ => {
+            // The code of a fatal error is what caused it.
+            code if is_fatal || code == Some(E::Fatal) => {
+                Some(Inbound::Failed(Error::Client { what: "consume".into(), source: error }))
+            }
+            code => {
+                if code.is_some_and(is_missing) {
+                    self.missing_since.get_or_insert_with(Instant::now);
+                }
                 // Brokers that are away say so several times a second.
                 if self.last_complaint.is_none_or(|at| at.elapsed() > Duration::from_secs(5)) {
                     self.last_complaint = Some(Instant::now());
@@ -444,6 +534,29 @@ impl Reader {
                 None
             }
         }
+    }
+
+    /// A topic that the brokers have missed for longer than they need to agree that it is there: it was
+    /// deleted, and does not come back by itself. librdkafka says so once, so it is asked again here.
+    fn missing_topic(&mut self) -> Option<String> {
+        let since = self.missing_since?;
+        if self.asked_at.is_some_and(|at| at.elapsed() < MISSING_ASK) {
+            return None;
+        }
+        self.asked_at = Some(Instant::now());
+        let mut missing = None;
+        for topic in self.client.context().topics() {
+            // Brokers that are away can come back.
+            let metadata = self.client.fetch_metadata(Some(topic), MISSING_ASK).ok()?;
+            if metadata.topics().iter().any(|found| found.error().is_some_and(|code| is_missing(code.into())))
+            {
+                missing = Some(topic.to_owned());
+            }
+        }
+        if missing.is_none() {
+            self.missing_since = None;
+        }
+        missing.filter(|_| since.elapsed() >= self.missing_grace)
     }
 
     fn rewind(&mut self, partitions: Vec<TopicPartition>) {
@@ -457,6 +570,10 @@ impl Reader {
             match start {
                 Start::From(offset) => {
                     add(&mut list, &partition, offset);
+                    read.push(partition);
+                }
+                Start::Skipping { first, .. } => {
+                    add(&mut list, &partition, Offset::Offset(first));
                     read.push(partition);
                 }
                 Start::Halted { committed, log } => {

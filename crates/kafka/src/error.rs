@@ -84,3 +84,10 @@ pub(crate) fn is_authorisation(code: RDKafkaErrorCode) -> bool {
             | E::Authentication
     )
 }
+
+/// Whether an error code means that a topic or partition is not there. Brokers may say so for a moment of one
+/// that was just made.
+pub(crate) fn is_missing(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as E;
+    matches!(code, E::UnknownTopicOrPartition | E::UnknownTopic | E::UnknownPartition)
+}

@@ -10,6 +10,7 @@ mod headers;
 mod membership;
 pub mod metric_names;
 mod outgoing;
+mod producer;
 mod start;
 mod topics;
 mod transactor;

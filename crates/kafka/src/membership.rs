@@ -14,6 +14,11 @@ use crate::consumer::Context;
 pub struct Membership(pub(crate) Arc<BaseConsumer<Context>>);
 
 impl Membership {
+    /// Name of the group.
+    pub(crate) fn group(&self) -> &str {
+        self.0.context().group()
+    }
+
     /// Group metadata of a valid member, or `None`.
     ///
     /// librdkafka holds an empty member id and generation −1 before the first join and after it was told that

@@ -6,3 +6,7 @@ pub const TRANSACTION_SECONDS: &str = "twinlane_transaction_seconds";
 pub const ABORTS: &str = "twinlane_transaction_aborts_total";
 /// Counter: producers built anew after a fatal error, by `stage`.
 pub const PRODUCER_REBUILDS: &str = "twinlane_producer_rebuilds_total";
+/// Counter: partitions whose committed offset was found outside of their log. Labels `stage` and `action`:
+/// `stopped` (the partition is not read any more) or `skipped` (it is read from the earliest record, as its
+/// source says).
+pub const OFFSETS_OUT_OF_LOG: &str = "twinlane_offsets_out_of_log_total";

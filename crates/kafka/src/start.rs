@@ -27,6 +27,8 @@ pub enum BelowStart {
 pub(crate) enum Start {
     /// Read from here.
     From(Offset),
+    /// Read from the first record that is still there, as the source says: those from `committed` on are gone.
+    Skipping { committed: i64, first: i64 },
     /// Do not read: the committed offset lies outside the log, whose first offset and end these are. Below it,
     /// records were deleted before they were answered; beyond it, the topic is another one than it was.
     Halted { committed: i64, log: (i64, i64) },
@@ -76,8 +78,7 @@ fn decide(committed: i64, log: (i64, i64), below_start: BelowStart) -> Start {
         return Start::From(Offset::Offset(committed));
     }
     if committed < first && below_start == BelowStart::Earliest {
-        tracing::error!(committed, first, "records were deleted before they were answered; going on");
-        return Start::From(Offset::Offset(first));
+        return Start::Skipping { committed, first };
     }
     Start::Halted { committed, log }
 }
@@ -90,7 +91,7 @@ mod tests {
     fn an_offset_past_retention_stops_the_partition_unless_told_otherwise() {
         assert_eq!(decide(5, (5, 9), BelowStart::Stop), Start::From(Offset::Offset(5)));
         assert_eq!(decide(4, (9, 9), BelowStart::Stop), Start::Halted { committed: 4, log: (9, 9) });
-        assert_eq!(decide(4, (9, 9), BelowStart::Earliest), Start::From(Offset::Offset(9)));
+        assert_eq!(decide(4, (9, 9), BelowStart::Earliest), Start::Skipping { committed: 4, first: 9 });
     }
 
     #[test]

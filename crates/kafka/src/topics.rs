@@ -31,7 +31,9 @@ pub struct Topics {
     brokers: String,
 }
 
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Topics::PATIENCE;
+/// How long one question lasts before it is said that no broker answers yet.
+const SLICE: Duration = Duration::from_secs(3);
 /// Between two questions for a topic that is not known yet.
 const KNOWN_AGAIN: Duration = Duration::from_millis(20);
 /// Each question may go to another broker, and one that has just come back knows topics later than others.
@@ -40,6 +42,9 @@ const BELIEVED_MISSING: Duration = Duration::from_secs(3);
 const DEFAULT_MAX_MESSAGE_BYTES: usize = 1_048_588;
 
 impl Topics {
+    /// How long brokers may stay silent at start before that is an [`Error::Unreachable`].
+    pub const PATIENCE: Duration = Duration::from_secs(15);
+
     /// Connects to the cluster.
     pub fn connect(connection: &Connection) -> Result<Self, Error> {
         let client = connection.admin_config().create().map_err(Error::Settings)?;
@@ -51,8 +56,7 @@ impl Topics {
         let mut facts = HashMap::new();
         let until = Instant::now() + BELIEVED_MISSING;
         let metadata = loop {
-            let metadata =
-                self.client.inner().fetch_metadata(None, PATIENCE).map_err(|e| self.unreachable(e))?;
+            let metadata = self.metadata()?;
             match names.iter().find(|name| found(&metadata, name).is_none()) {
                 None => break metadata,
                 Some(name) if Instant::now() > until => return Err(Error::MissingTopic(name.to_string())),
@@ -93,7 +97,7 @@ impl Topics {
         wanted: &[(Arc<str>, i32)],
         settings: &[(&str, &str)],
     ) -> Result<Vec<Arc<str>>, Error> {
-        let metadata = self.client.inner().fetch_metadata(None, PATIENCE).map_err(|e| self.unreachable(e))?;
+        let metadata = self.metadata()?;
         let replication = metadata.brokers().len().clamp(1, 3) as i32;
         let missing: Vec<_> = wanted
             .iter()
@@ -135,14 +139,28 @@ impl Topics {
     fn wait_until_known(&self, names: &[Arc<str>]) -> Result<(), Error> {
         let until = Instant::now() + PATIENCE;
         loop {
-            let metadata =
-                self.client.inner().fetch_metadata(None, PATIENCE).map_err(|e| self.unreachable(e))?;
+            let metadata = self.metadata()?;
             let is_led = |topic: &MetadataTopic| topic.partitions().iter().all(|p| p.leader() >= 0);
             let unknown = names.iter().find(|name| !found(&metadata, name).is_some_and(is_led));
             match unknown {
                 None => return Ok(()),
                 Some(name) if Instant::now() > until => return Err(Error::MissingTopic(name.to_string())),
                 Some(_) => pause(KNOWN_AGAIN),
+            }
+        }
+    }
+
+    fn metadata(&self) -> Result<Metadata, Error> {
+        let began = Instant::now();
+        loop {
+            match self.client.inner().fetch_metadata(None, SLICE) {
+                Ok(metadata) => return Ok(metadata),
+                Err(error) if began.elapsed() >= PATIENCE => return Err(self.unreachable(error)),
+                Err(error) => {
+                    tracing::warn!(brokers = self.brokers, %error, "no Kafka broker answers yet; waiting");
+                    // Some errors come at once.
+                    pause(KNOWN_AGAIN);
+                }
             }
         }
     }

@@ -1,21 +1,13 @@
 //! The transaction thread: takes one window at a time and makes it visible to `read_committed` readers
 //! together with its offsets, or reports that it left nothing.
 //!
-//! ```text
-//!  Ready ─begin─► Open ─produce, flush─► Produced ─offsets accepted─► Prepared ─end accepted─► Ready
-//!                  │                        │                            │
-//!                  │ abortable, cancelled, no valid member               │ only retried, never aborted by us
-//!                  └──────────► Aborting ◄──┘                            │
-//!                                  │ done → Ready (window comes back)    │
-//!                                  └────────── fatal, fenced ◄───────────┘
-//!                                                   │ producer built anew; init_transactions resolves
-//!                                                   └ whatever was pending → Ready (Lost: rewind all)
-//! ```
+//! What is asked in which order, and when the end is known, is [`Request`]'s to say; this thread asks librdkafka, sorts its
+//! errors, and builds a new producer when one is broken.
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Arc,
+        atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -23,19 +15,16 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rdkafka::{
-    ClientContext, Offset, TopicPartitionList, bindings as ffi,
-    config::RDKafkaLogLevel,
-    error::{KafkaError, RDKafkaError},
-    message::{DeliveryResult, Message as _},
-    producer::{Producer as _, ProducerContext, ThreadedProducer},
-    types::RDKafkaErrorCode,
+    Offset, TopicPartitionList, error::KafkaError, producer::Producer as _, types::RDKafkaErrorCode,
     util::Timeout,
 };
-use twinlane_delivery::Window;
+use twinlane_delivery::{Next, Reply, Request, Window};
 
 use crate::{
-    Connection, Error, Membership, Outgoing, consumer::log, error::is_authorisation, fail_point,
-    metric_names, pause,
+    Connection, Error, Membership, Outgoing,
+    error::{is_authorisation, is_missing},
+    fail_point, metric_names, pause,
+    producer::{Producer, is_refusal, is_retriable},
 };
 
 /// How a window ended.
@@ -68,11 +57,13 @@ pub struct Transactor {
     windows: Option<Sender<Window<Outgoing>>>,
     outcomes: Receiver<Outcome>,
     cancel: Arc<AtomicBool>,
+    stopping: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Transactor {
-    /// Builds the producer and fences any former one with the same id; blocks until the brokers agree.
+    /// Starts the thread, which builds the producer and fences any former one with the same id. It tries until
+    /// the brokers agree; windows wait meanwhile, and an error that does not heal is an [`Outcome::Failed`].
     pub fn start(
         connection: &Connection,
         options: TransactorOptions,
@@ -81,22 +72,37 @@ impl Transactor {
         let (windows, jobs) = bounded(1);
         let (reports, outcomes) = bounded(1);
         let cancel = Arc::new(AtomicBool::new(false));
-        let connection = connection.clone();
-        let producer = build(&connection, &options)?;
-        let worker = Worker {
-            seconds: metrics::histogram!(metric_names::TRANSACTION_SECONDS, "stage" => options.stage.clone()),
-            connection,
-            options,
-            membership,
-            producer,
+        let stopping = Arc::new(AtomicBool::new(false));
+        let mut handle = Self {
+            windows: Some(windows),
+            outcomes,
             cancel: cancel.clone(),
-            fenced_at: None,
+            stopping: stopping.clone(),
+            thread: None,
         };
-        let thread = std::thread::Builder::new()
-            .name("kafka-transactions".into())
-            .spawn(move || worker.run(&jobs, &reports))
-            .expect("the system can start a thread");
-        Ok(Self { windows: Some(windows), outcomes, cancel, thread: Some(thread) })
+        let connection = connection.clone();
+        let begin = move || {
+            match Producer::build(&connection, &options, &stopping) {
+            Ok(Some(producer)) => Worker {
+                seconds: metrics::histogram!(metric_names::TRANSACTION_SECONDS, "stage" => options.stage.clone()),
+                connection,
+                options,
+                membership,
+                producer,
+                cancel,
+                stopping,
+                fenced_at: None,
+                missing_since: None,
+            }
+            .run(&jobs, &reports),
+            Ok(None) => {}
+            // Nobody receives it only when the stage is gone.
+            Err(error) => drop(reports.send(Outcome::Failed(error))),
+        }
+        };
+        let thread = std::thread::Builder::new().name("kafka-transactions".into()).spawn(begin);
+        handle.thread = Some(thread.expect("the system can start a thread"));
+        Ok(handle)
     }
 
     /// Hands a window over. One at a time: the caller waits for its [`Outcome`] before the next.
@@ -107,7 +113,7 @@ impl Transactor {
         }
     }
 
-    /// Where outcomes arrive, one per window.
+    /// Where outcomes arrive: one per window, or [`Outcome::Failed`] at any time, after which nothing comes.
     pub fn outcomes(&self) -> &Receiver<Outcome> {
         &self.outcomes
     }
@@ -126,67 +132,21 @@ impl Transactor {
 impl Drop for Transactor {
     fn drop(&mut self) {
         self.windows = None;
+        self.stopping.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
     }
 }
 
-/// What became of the deliveries of a window. One that failed aborts all of it.
-#[derive(Default)]
-struct Failures {
-    count: AtomicUsize,
-    /// Topic and code of a record that will be refused however often it is sent.
-    refused: Mutex<Option<(String, RDKafkaErrorCode)>>,
-}
-
-impl Failures {
-    fn refused(&self) -> MutexGuard<'_, Option<(String, RDKafkaErrorCode)>> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-struct Deliveries(Arc<Failures>);
-
-impl ClientContext for Deliveries {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        tracing::warn!(%error, reason, "producer");
-    }
-}
-
-impl ProducerContext for Deliveries {
-    type DeliveryOpaque = ();
-
-    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
-        let Err((error, message)) = result else { return };
-        self.0.count.fetch_add(1, Ordering::Relaxed);
-        if let Some(code) = error.rdkafka_error_code()
-            && is_refusal(code)
-        {
-            self.0.refused().get_or_insert_with(|| (message.topic().to_owned(), code));
-        }
-    }
-}
-
-struct Producer {
-    client: ThreadedProducer<Deliveries>,
-    failures: Arc<Failures>,
-}
-
 /// What stopped a transaction, by what to do next.
 enum Stop {
+    Again,
     Abort(&'static str),
     Fatal(RDKafkaErrorCode),
 }
 
 const PATIENCE: Duration = Duration::from_secs(10);
-/// librdkafka's own default.
-const BATCH_BYTES: usize = 1_000_000;
-const FLUSH_SLICE_MS: i32 = 1000;
 /// Fenced again within this time means that another process runs under the same id.
 const FENCED_TWICE: Duration = Duration::from_secs(300);
 
@@ -196,7 +156,10 @@ struct Worker {
     membership: Membership,
     producer: Producer,
     cancel: Arc<AtomicBool>,
+    stopping: Arc<AtomicBool>,
     fenced_at: Option<Instant>,
+    /// Since when the brokers have said of a topic that it is not there, with no commit in between.
+    missing_since: Option<Instant>,
     seconds: metrics::Histogram,
 }
 
@@ -211,59 +174,71 @@ impl Worker {
         }
     }
 
+    /// Asks what [`Request`] says comes next, until the window's end is known.
     fn settle(&mut self, window: Window<Outgoing>) -> Outcome {
         let began = Instant::now();
-        let stopped = match self.commit(&window) {
-            Ok(()) => {
-                self.seconds.record(began.elapsed().as_secs_f64());
-                return Outcome::Committed(window);
-            }
-            Err(stop) => stop,
-        };
-        let fatal = match stopped {
-            Stop::Abort(cause) => {
-                metrics::counter!(metric_names::ABORTS, "stage" => self.options.stage.clone(), "cause" => cause)
-                    .increment(1);
-                tracing::info!(
-                    stage = self.options.stage,
-                    cause,
-                    records = window.records(),
-                    "window aborted"
-                );
-                let aborted = self.abort();
-                if let Some((topic, code)) = self.producer.failures.refused().take() {
-                    return Outcome::Failed(Error::Refused { topic, code });
+        let mut request = Request::FIRST;
+        let (mut beyond_repair, mut broken) = (None, RDKafkaErrorCode::Fatal);
+        loop {
+            let reply = match self.ask(request, &window) {
+                Ok(()) => Reply::Done,
+                Err(Stop::Again) => Reply::Again,
+                Err(Stop::Abort(cause)) => {
+                    self.tell_of_abort(cause, &window);
+                    // Asked now: with the abort librdkafka forgets why.
+                    beyond_repair = beyond_repair.or(self.beyond_repair(cause, &window));
+                    Reply::MustAbort
                 }
-                match aborted {
-                    Ok(()) => return Outcome::Aborted(window),
-                    Err(code) => code,
+                Err(Stop::Fatal(code)) => {
+                    broken = code;
+                    Reply::Broken
                 }
+            };
+            match request.after(reply) {
+                Next::Ask(next) => request = next,
+                Next::Committed => {
+                    self.missing_since = None;
+                    self.seconds.record(began.elapsed().as_secs_f64());
+                    return Outcome::Committed(window);
+                }
+                Next::Aborted => return beyond_repair.map_or(Outcome::Aborted(window), Outcome::Failed),
+                Next::Lost => return beyond_repair.map_or_else(|| self.rebuild(broken), Outcome::Failed),
             }
-            Stop::Fatal(code) => code,
-        };
-        self.rebuild(fatal)
+        }
     }
 
-    fn commit(&self, window: &Window<Outgoing>) -> Result<(), Stop> {
+    fn ask(&self, request: Request, window: &Window<Outgoing>) -> Result<(), Stop> {
         let client = &self.producer.client;
-        self.producer.failures.count.store(0, Ordering::Relaxed);
-        *self.producer.failures.refused() = None;
-        client.begin_transaction().map_err(|e| sort(e, "begin"))?;
-        for output in window.outputs() {
-            self.produce(output)?;
+        match request {
+            Request::Produce => {
+                self.producer.failures.forget();
+                client.begin_transaction().map_err(|error| sort(error, "begin"))?;
+                window.outputs().try_for_each(|output| self.produce(output))?;
+                self.flush()
+            }
+            // From here on the broker decides whether we still own the partitions, by generation. It cannot know that
+            // one was lost and came back, so nothing of a cancelled window gets that far.
+            Request::SendOffsets => {
+                if self.cancel.load(Ordering::Acquire) {
+                    return Err(Stop::Abort("partitions_lost"));
+                }
+                let metadata = self.membership.metadata().ok_or(Stop::Abort("no_membership"))?;
+                fail_point::pass("before_offsets");
+                let sent = client.send_offsets_to_transaction(&offsets(window), &metadata, PATIENCE);
+                sent.map_err(|error| sort(error, "offsets"))
+            }
+            Request::End => {
+                fail_point::pass("before_end");
+                client.commit_transaction(Timeout::Never).map_err(|error| sort(error, "commit"))
+            }
+            Request::Abort => client.abort_transaction(Timeout::Never).map_err(|error| sort(error, "abort")),
         }
-        self.flush()?;
-        // From here on the broker decides whether we still own the partitions, by generation. It cannot
-        // know that one was lost and came back, so nothing of a cancelled window gets that far.
-        if self.cancel.load(Ordering::Acquire) {
-            return Err(Stop::Abort("partitions_lost"));
-        }
-        let metadata = self.membership.metadata().ok_or(Stop::Abort("no_membership"))?;
-        let offsets = offsets(window);
-        fail_point::pass("before_offsets");
-        self.retried("offsets", || client.send_offsets_to_transaction(&offsets, &metadata, PATIENCE))?;
-        fail_point::pass("before_end");
-        self.retried("commit", || client.commit_transaction(Timeout::Never))
+    }
+
+    fn tell_of_abort(&self, cause: &'static str, window: &Window<Outgoing>) {
+        let stage = &self.options.stage;
+        metrics::counter!(metric_names::ABORTS, "stage" => stage.clone(), "cause" => cause).increment(1);
+        tracing::info!(stage, cause, records = window.records(), "window aborted");
     }
 
     fn produce(&self, output: &Outgoing) -> Result<(), Stop> {
@@ -272,10 +247,14 @@ impl Worker {
                 Ok(()) => return Ok(()),
                 // The local queue is full: let some of it out.
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
-                    self.flush_slice();
+                    self.producer.flush_slice();
+                    if self.cancel.load(Ordering::Acquire) {
+                        return Err(Stop::Abort("partitions_lost"));
+                    }
                 }
                 Err((error, _)) => {
                     tracing::warn!(%error, topic = %output.topic, "produce");
+                    self.producer.failures.note(&output.topic, &error);
                     return match error.rdkafka_error_code() {
                         Some(RDKafkaErrorCode::Fatal) => Err(Stop::Fatal(RDKafkaErrorCode::Fatal)),
                         _ => Err(Stop::Abort("produce")),
@@ -288,7 +267,7 @@ impl Worker {
     /// Waits until everything is acknowledged or something failed.
     fn flush(&self) -> Result<(), Stop> {
         while self.producer.client.in_flight_count() > 0 {
-            self.flush_slice();
+            self.producer.flush_slice();
             if self.cancel.load(Ordering::Acquire) {
                 return Err(Stop::Abort("partitions_lost"));
             }
@@ -299,42 +278,56 @@ impl Worker {
         }
     }
 
-    /// rdkafka's own `flush` polls in steps of 100 ms, which would be the floor of every commit. The C
-    /// function waits on a condition and overrides linger; delivery reports are served by the poll thread.
-    #[expect(unsafe_code, reason = "rdkafka's flush costs 100 ms per commit")]
-    fn flush_slice(&self) {
-        // SAFETY: the handle belongs to `self.producer.client`, which outlives the call.
-        unsafe {
-            ffi::rd_kafka_flush(self.producer.client.client().native_ptr(), FLUSH_SLICE_MS);
+    /// What ends the stage instead of an abort that would be repeated for ever.
+    fn beyond_repair(&mut self, doing: &'static str, window: &Window<Outgoing>) -> Option<Error> {
+        let noted = self.producer.failures.beyond_repair().take();
+        let (topic, code) = match noted {
+            Some((topic, code)) => (Some(topic), code),
+            None => (None, self.producer.transaction_error()?),
+        };
+        let is_about_offsets = topic.is_none() && doing == "offsets";
+        let topics = topic.unwrap_or_else(|| match is_about_offsets {
+            true => listed(window.runs.iter().map(|run| &run.partition.topic)),
+            false => listed(window.outputs().map(|output| &output.topic)),
+        });
+        if is_authorisation(code) {
+            return Some(Error::Unauthorised {
+                what: self.not_allowed(code, is_about_offsets, &topics),
+                code,
+            });
         }
-    }
-
-    /// Calls again what librdkafka says may be called again with the same arguments.
-    fn retried(&self, what: &'static str, call: impl Fn() -> Result<(), KafkaError>) -> Result<(), Stop> {
-        loop {
-            match call() {
-                Ok(()) => return Ok(()),
-                Err(error) if is_retriable(&error) => tracing::warn!(%error, what, "trying again"),
-                Err(error) => return Err(sort(error, what)),
+        if is_refusal(code) {
+            return Some(Error::Refused { topic: topics, code });
+        }
+        if is_missing(code) {
+            // A broker that was just restarted, or a topic that was just made, may say so for a moment.
+            let since = *self.missing_since.get_or_insert_with(Instant::now);
+            if since.elapsed() >= self.connection.metadata_propagation() {
+                return Some(Error::MissingTopic(topics));
             }
         }
+        None
     }
 
-    fn abort(&self) -> Result<(), RDKafkaErrorCode> {
-        loop {
-            match self.producer.client.abort_transaction(Timeout::Never) {
-                Ok(()) => return Ok(()),
-                Err(error) if is_retriable(&error) => tracing::warn!(%error, "trying to abort again"),
-                Err(error) => {
-                    tracing::warn!(%error, "abort");
-                    return Err(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fatal));
-                }
+    fn not_allowed(&self, code: RDKafkaErrorCode, is_about_offsets: bool, topics: &str) -> String {
+        match code {
+            RDKafkaErrorCode::GroupAuthorizationFailed => {
+                format!("commit offsets of group `{}`", self.membership.group())
             }
+            RDKafkaErrorCode::TopicAuthorizationFailed if is_about_offsets => {
+                format!("commit offsets of topic `{topics}`")
+            }
+            RDKafkaErrorCode::TopicAuthorizationFailed => format!("write to topic `{topics}`"),
+            _ => format!("use transactional id `{}`", self.options.transactional_id),
         }
     }
 
     fn rebuild(&mut self, code: RDKafkaErrorCode) -> Outcome {
-        let cause = self.producer.client.client().fatal_error().map_or(code, |(cause, _)| cause);
+        let cause = self.producer.fatal_error().unwrap_or(code);
+        if is_authorisation(cause) {
+            let what = self.not_allowed(cause, false, "");
+            return Outcome::Failed(Error::Unauthorised { what, code: cause });
+        }
         metrics::counter!(metric_names::PRODUCER_REBUILDS, "stage" => self.options.stage.clone())
             .increment(1);
         tracing::warn!(stage = self.options.stage, %cause, "building the producer anew");
@@ -353,45 +346,15 @@ impl Worker {
             self.fenced_at = Some(Instant::now());
             pause(random_pause());
         }
-        match build(&self.connection, &self.options) {
-            Ok(producer) => {
+        match Producer::build(&self.connection, &self.options, &self.stopping) {
+            Ok(Some(producer)) => {
                 self.producer = producer;
                 Outcome::Lost
             }
+            // Nobody waits for this outcome any more.
+            Ok(None) => Outcome::Lost,
             Err(error) => Outcome::Failed(error),
         }
-    }
-}
-
-fn build(connection: &Connection, options: &TransactorOptions) -> Result<Producer, Error> {
-    let failures = Arc::new(Failures::default());
-    let mut config = connection.producer_config(&options.stage, &options.transactional_id);
-    let batch_bytes = config.get("batch.size").and_then(|bytes| bytes.parse().ok()).unwrap_or(BATCH_BYTES);
-    config.set("batch.size", options.max_batch_bytes.min(batch_bytes).to_string());
-    loop {
-        let client: ThreadedProducer<Deliveries> =
-            config.create_with_context(Deliveries(failures.clone())).map_err(Error::Settings)?;
-        let error = loop {
-            match client.init_transactions(PATIENCE) {
-                Ok(()) => return Ok(Producer { client, failures }),
-                Err(error) if is_retriable(&error) => {
-                    tracing::warn!(%error, id = options.transactional_id, "waiting for the transaction coordinator");
-                }
-                Err(error) => break error,
-            }
-        };
-        let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
-        if is_authorisation(code) {
-            return Err(Error::Unauthorised {
-                what: format!("use transactional id `{}`", options.transactional_id),
-                code,
-            });
-        }
-        if code == RDKafkaErrorCode::Fenced {
-            return Err(Error::Fenced(options.transactional_id.clone()));
-        }
-        tracing::warn!(%error, "could not begin; building the producer anew");
-        pause(Duration::from_millis(500));
     }
 }
 
@@ -414,6 +377,10 @@ fn sort(error: KafkaError, what: &'static str) -> Stop {
             tracing::info!(%error, what, "the transaction must be aborted");
             Stop::Abort(what)
         }
+        _ if is_retriable(&error) => {
+            tracing::warn!(%error, what, "asking again");
+            Stop::Again
+        }
         _ => {
             tracing::warn!(%error, what, "the producer cannot go on");
             Stop::Fatal(error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Fatal))
@@ -421,18 +388,10 @@ fn sort(error: KafkaError, what: &'static str) -> Stop {
     }
 }
 
-/// Whether sending the same record again would end the same.
-fn is_refusal(code: RDKafkaErrorCode) -> bool {
-    use RDKafkaErrorCode as E;
-    matches!(code, E::InvalidRecord | E::InvalidTimestamp | E::MessageSizeTooLarge)
-}
-
-fn is_retriable(error: &KafkaError) -> bool {
-    match error {
-        KafkaError::Transaction(inner) => RDKafkaError::is_retriable(inner) && !inner.txn_requires_abort(),
-        KafkaError::Flush(_) => true,
-        _ => false,
-    }
+/// Different topics as they appear in a sentence between backquotes.
+fn listed<'t>(topics: impl Iterator<Item = &'t Arc<str>>) -> String {
+    let topics: std::collections::BTreeSet<&str> = topics.map(|topic| &**topic).collect();
+    topics.into_iter().collect::<Vec<_>>().join("`, `")
 }
 
 /// 100 to 600 ms, so that two that fenced each other do not meet again.

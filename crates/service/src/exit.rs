@@ -29,6 +29,11 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// A stop that was asked for is 0, also while brokers are away at start: nothing was read yet. Without one,
+    /// a start that no broker answers ends with 7 after [`twinlane_kafka::Topics::PATIENCE`]: an address that is
+    /// wrong cannot heal, and brokers that are away are tried again by whatever restarts the process. Once a
+    /// stage runs, brokers that are away are waited for as long as it takes.
+    ///
     /// 2 invalid input, 3 not authorised, 4 missing or misshapen topic, 5 fenced, 6 model, 7 cluster
     /// unreachable at start, 8 a model run that hangs, 1 anything else.
     pub fn code(&self) -> ExitCode {

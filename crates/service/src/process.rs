@@ -12,7 +12,7 @@ use std::{
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use twinlane_kafka::Topics;
 use twinlane_pipeline::LaneName;
 use twinlane_runtime::{Stage, StageState, StopHandle, Work};
@@ -69,6 +69,52 @@ fn run(role: Role, flags: &Flags) -> Result<(), Failure> {
         service = role.as_str(), pipeline = %loaded.plan.pipeline, brokers = settings.kafka.brokers,
         replica = settings.replica(), "starting"
     );
+    let (settings, loaded) = (Arc::new(settings), Arc::new(loaded));
+    runtime.block_on(async {
+        // Brokers that are away and models that load are waited for on another thread: a stop does not wait.
+        let mut signals = Signals::listen().map_err(|e| Failure::Other(e.into()))?;
+        let mut preparing = {
+            let (settings, loaded) = (settings.clone(), loaded.clone());
+            on_a_thread("start", move || prepare(role, &settings, &loaded))
+        };
+        let stages = tokio::select! {
+            prepared = &mut preparing => {
+                prepared.unwrap_or_else(|_| Err(Failure::Other(anyhow::anyhow!("the start panicked"))))?
+            }
+            name = signals.next() => {
+                tracing::info!(signal = name, "stopped before anything was read; there is nothing to commit");
+                return Ok(());
+            }
+        };
+        let facts = Arc::new(admin::Facts {
+            metrics,
+            about: json!({ "service": role.as_str(), "pipeline": &*loaded.plan.pipeline, "version": env!("CARGO_PKG_VERSION") }),
+            stages: stages.states.clone(),
+            started: AtomicBool::new(true),
+        });
+        let address = SocketAddr::new(settings.admin_host, settings.admin_port);
+        let bound = admin::serve(address, facts.clone()).await?;
+        tracing::info!(admin = %bound, "metrics and health are served");
+        stages.run(signals).await
+    })
+}
+
+/// Runs it on a thread that nobody waits for when the process ends.
+fn on_a_thread<T: Send + 'static>(
+    name: &str,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> oneshot::Receiver<T> {
+    let (done, result) = oneshot::channel();
+    std::thread::Builder::new()
+        .name(name.into())
+        // The receiver is gone when the process was asked to stop meanwhile.
+        .spawn(move || drop(done.send(work())))
+        .expect("the system can start a thread");
+    result
+}
+
+/// Everything before the first stage starts: topics are there and as planned, models are loaded and warm.
+fn prepare(role: Role, settings: &Settings, loaded: &LoadedPipeline) -> Result<Stages, Failure> {
     let topics = Topics::connect(&settings.connection())?;
     if settings.create_topics {
         for topic in loaded.create_topics(&topics)? {
@@ -84,28 +130,16 @@ fn run(role: Role, flags: &Flags) -> Result<(), Failure> {
                 ));
             }
             for lane in &loaded.plan.lanes {
-                let (options, work) = loaded.router(&settings, &topics, lane.name)?;
-                stages.add(&settings, options, work);
+                let (options, work) = loaded.router(settings, &topics, lane.name)?;
+                stages.add(settings, options, work);
             }
         }
         Role::Worker(lane) => {
-            let (options, work) = loaded.worker(&settings, &topics, lane)?;
-            stages.add(&settings, options, work);
+            let (options, work) = loaded.worker(settings, &topics, lane)?;
+            stages.add(settings, options, work);
         }
     }
-    drop(topics);
-    let facts = Arc::new(admin::Facts {
-        metrics,
-        about: json!({ "service": role.as_str(), "pipeline": &*loaded.plan.pipeline, "version": env!("CARGO_PKG_VERSION") }),
-        stages: stages.states.clone(),
-        started: AtomicBool::new(true),
-    });
-    runtime.block_on(async {
-        let address = SocketAddr::new(settings.admin_host, settings.admin_port);
-        let bound = admin::serve(address, facts.clone()).await?;
-        tracing::info!(admin = %bound, "metrics and health are served");
-        stages.run().await
-    })
+    Ok(stages)
 }
 
 /// A stage that is ready to run on a thread of its own.
@@ -133,7 +167,7 @@ impl Stages {
     }
 
     /// Runs every stage until a signal, or until one ends; then stops the others.
-    async fn run(self) -> Result<(), Failure> {
+    async fn run(self, mut signals: Signals) -> Result<(), Failure> {
         let (ended, mut endings) = mpsc::unbounded_channel();
         let mut running = self.ready.len();
         for (name, stage) in self.ready {
@@ -147,7 +181,6 @@ impl Stages {
                 })
                 .expect("the system can start a thread");
         }
-        let mut signals = Signals::listen().map_err(|e| Failure::Other(e.into()))?;
         let mut outcome = Ok(());
         tokio::select! {
             ending = endings.recv() => {

@@ -15,6 +15,9 @@ use nix::unistd::Pid;
 use crate::leash::Leash;
 use crate::{Error, Result, wait};
 
+/// Linux counts CPU time for user space in hundredths of a second, on every platform.
+const MS_PER_TICK: u64 = 10;
+
 /// A child process, killed when dropped.
 #[derive(Debug)]
 pub struct Process {
@@ -111,6 +114,21 @@ impl Process {
     /// Lets a frozen process go on (SIGCONT).
     pub fn thaw(&self) {
         self.signal(Signal::SIGCONT);
+    }
+
+    /// The time that its threads have spent on a CPU, in user and kernel mode.
+    ///
+    /// # Errors
+    /// When it has ended, or the operating system has no `/proc`.
+    pub fn cpu_time(&self) -> Result<Duration> {
+        let what = format!("reading the CPU time of {}", self.name);
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).map_err(Error::io(&*what))?;
+        // The second field is the name in parentheses, which may hold spaces; the times are fields 14 and 15.
+        let fields: Vec<_> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
+        let ticks = |field: usize| fields.get(field - 3).and_then(|ticks| ticks.parse::<u64>().ok());
+        let ticks = ticks(14).zip(ticks(15)).map(|(user, kernel)| user + kernel);
+        let ticks = ticks.ok_or_else(|| Error::io(what)(std::io::Error::other(stat.clone())))?;
+        Ok(Duration::from_millis(ticks * MS_PER_TICK))
     }
 
     fn signal(&self, signal: Signal) {
@@ -283,17 +301,33 @@ pub fn http_body(address: SocketAddr, path: &str) -> std::io::Result<String> {
 
 /// Asks with `GET` and gives the status of the answer.
 fn http_status(address: SocketAddr, path: &str) -> std::io::Result<u16> {
+    let (status, _) = ask(address, path)?;
+    Ok(status)
+}
+
+/// What `path` at `address` answers, whatever its status.
+///
+/// # Errors
+/// When nobody answers there.
+pub fn http_get(address: SocketAddr, path: &str) -> Result<String> {
+    let answer = ask(address, path).map_err(Error::io(format!("asking http://{address}{path}")))?;
+    Ok(answer.1)
+}
+
+/// Status and body.
+fn ask(address: SocketAddr, path: &str) -> std::io::Result<(u16, String)> {
     let limit = Duration::from_secs(2);
     let mut stream = TcpStream::connect_timeout(&address, limit)?;
     stream.set_read_timeout(Some(limit))?;
-    stream.write_all(
-        format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes(),
-    )?;
-    // `HTTP/1.1 200`
-    let mut start = [0; 12];
-    stream.read_exact(&mut start)?;
-    let status = std::str::from_utf8(&start[9..]).ok().and_then(|digits| digits.parse().ok());
-    status.ok_or_else(|| std::io::Error::other("not an HTTP answer"))
+    // HTTP/1.0 has no chunks: what follows the headers is the body.
+    stream.write_all(format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n").as_bytes())?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    // `HTTP/1.0 200`
+    let status = answer.get(9..12).and_then(|digits| digits.parse().ok());
+    let status = status.ok_or_else(|| std::io::Error::other("not an HTTP answer"))?;
+    let body = answer.split_once("\r\n\r\n").map_or("", |(_, body)| body);
+    Ok((status, body.to_owned()))
 }
 
 /// A port of this machine that nobody listens at just now.
@@ -342,6 +376,20 @@ mod tests {
         let (mut service, _folder) = shell("echo no such model >&2; exit 3");
         let error = service.wait_for_line("ready", Duration::from_secs(10)).unwrap_err().to_string();
         assert!(error.contains("no such model") && error.contains('3'), "{error}");
+    }
+
+    #[test]
+    fn cpu_time_grows_while_a_process_computes_and_stands_still_while_it_waits() {
+        let (mut busy, _folder) = shell("while :; do :; done");
+        let (mut idle, _folder) = shell("sleep 60");
+        let some = Duration::from_millis(50);
+        let spent = crate::wait::until(Duration::from_secs(30), || {
+            busy.process.cpu_time().ok().filter(|spent| *spent >= some)
+        });
+        assert!(spent.is_some(), "the loop runs");
+        assert!(idle.process.cpu_time().unwrap() < some);
+        busy.kill();
+        idle.kill();
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
@@ -49,25 +49,6 @@ pub fn create_topic(bootstrap: &str, name: &str, partitions: i32, settings: &[(&
     count.map(|_| ()).ok_or_else(timeout)
 }
 
-/// Adds partitions to a topic until it has `count`, and waits until all have a leader.
-///
-/// # Errors
-/// When the broker refuses, or does not answer in time.
-pub fn add_partitions(bootstrap: &str, topic: &str, count: i32) -> Result<()> {
-    let what = || format!("adding partitions to {topic}");
-    let admin: AdminClient<DefaultClientContext> =
-        config(bootstrap).create().map_err(Error::kafka(what()))?;
-    let more = NewPartitions::new(topic, usize::try_from(count).unwrap_or(0));
-    let options = AdminOptions::new().operation_timeout(Some(LIMIT)).request_timeout(Some(LIMIT));
-    let outcome = block_on(admin.create_partitions([&more], &options)).map_err(Error::kafka(what()))?;
-    if let Some(Err((_, code))) = outcome.into_iter().next() {
-        return Err(Error::Kafka { what: what(), source: KafkaError::AdminOp(code) });
-    }
-    let all = wait::until(LIMIT, || partitions(bootstrap, topic).ok().filter(|&found| found >= count));
-    let timeout = || Error::Timeout { what: what(), within: LIMIT, context: String::new() };
-    all.map(|_| ()).ok_or_else(timeout)
-}
-
 /// Waits until every replica of every partition of the cluster is in sync: it has recovered from what broke it.
 ///
 /// # Errors
@@ -108,7 +89,7 @@ pub fn unique(name: &str) -> String {
 }
 
 /// Waits for an admin future on this thread; librdkafka completes it from a thread of its own.
-fn block_on<F: Future>(future: F) -> F::Output {
+pub(super) fn block_on<F: Future>(future: F) -> F::Output {
     use std::sync::Arc;
     use std::task::{Context, Poll, Wake, Waker};
 

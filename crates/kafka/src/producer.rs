@@ -1,0 +1,172 @@
+//! The transactional producer of the [transaction thread](crate::Transactor): how it is built, and what its
+//! errors mean for the window that met them.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use rdkafka::{
+    ClientContext, bindings as ffi,
+    config::RDKafkaLogLevel,
+    error::{KafkaError, RDKafkaError},
+    message::{DeliveryResult, Message as _},
+    producer::{Producer as _, ProducerContext, ThreadedProducer},
+    types::RDKafkaErrorCode,
+};
+
+use crate::{
+    Connection, Error, TransactorOptions,
+    consumer::log,
+    error::{is_authorisation, is_missing},
+    pause,
+};
+
+/// What became of the deliveries of a window. One that failed aborts all of it.
+#[derive(Default)]
+pub(crate) struct Failures {
+    pub(crate) count: AtomicUsize,
+    /// Topic and code of a record for which trying again is of no use, or not for long.
+    beyond_repair: Mutex<Option<(String, RDKafkaErrorCode)>>,
+}
+
+impl Failures {
+    /// Before a window: nothing has failed yet.
+    pub(crate) fn forget(&self) {
+        self.count.store(0, Ordering::Relaxed);
+        *self.beyond_repair() = None;
+    }
+
+    /// Keeps the first error of a window that waiting does not heal.
+    pub(crate) fn note(&self, topic: &str, error: &KafkaError) {
+        if let Some(code) = error.rdkafka_error_code()
+            && (is_refusal(code) || is_authorisation(code) || is_missing(code))
+        {
+            self.beyond_repair().get_or_insert_with(|| (topic.to_owned(), code));
+        }
+    }
+
+    pub(crate) fn beyond_repair(&self) -> MutexGuard<'_, Option<(String, RDKafkaErrorCode)>> {
+        self.beyond_repair.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+pub(crate) struct Deliveries(Arc<Failures>);
+
+impl ClientContext for Deliveries {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::warn!(%error, reason, "producer");
+    }
+}
+
+impl ProducerContext for Deliveries {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        let Err((error, message)) = result else { return };
+        self.0.count.fetch_add(1, Ordering::Relaxed);
+        self.0.note(message.topic(), error);
+    }
+}
+
+pub(crate) struct Producer {
+    pub(crate) client: ThreadedProducer<Deliveries>,
+    pub(crate) failures: Arc<Failures>,
+}
+
+/// librdkafka's own default.
+const BATCH_BYTES: usize = 1_000_000;
+const FLUSH_SLICE_MS: i32 = 1000;
+/// How long one question to the transaction coordinator lasts before a stop is looked for.
+const INIT_SLICE: Duration = Duration::from_secs(1);
+
+impl Producer {
+    /// Builds it and fences any former one with the same id; tries until the brokers agree. `None`: `stopping`
+    /// was set meanwhile.
+    pub(crate) fn build(
+        connection: &Connection,
+        options: &TransactorOptions,
+        stopping: &AtomicBool,
+    ) -> Result<Option<Self>, Error> {
+        let failures = Arc::new(Failures::default());
+        let id = &options.transactional_id;
+        let mut config = connection.producer_config(&options.stage, id);
+        let batch_bytes =
+            config.get("batch.size").and_then(|bytes| bytes.parse().ok()).unwrap_or(BATCH_BYTES);
+        config.set("batch.size", options.max_batch_bytes.min(batch_bytes).to_string());
+        loop {
+            let client: ThreadedProducer<Deliveries> =
+                config.create_with_context(Deliveries(failures.clone())).map_err(Error::Settings)?;
+            let error = loop {
+                if stopping.load(Ordering::Acquire) {
+                    return Ok(None);
+                }
+                match client.init_transactions(INIT_SLICE) {
+                    Ok(()) => return Ok(Some(Self { client, failures })),
+                    Err(error) if is_retriable(&error) => {
+                        tracing::warn!(%error, id, "waiting for the transaction coordinator");
+                    }
+                    Err(error) => break error,
+                }
+            };
+            let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
+            if is_authorisation(code) {
+                return Err(Error::Unauthorised { what: format!("use transactional id `{id}`"), code });
+            }
+            if code == RDKafkaErrorCode::Fenced {
+                return Err(Error::Fenced(id.clone()));
+            }
+            tracing::warn!(%error, "could not begin; building the producer anew");
+            pause(Duration::from_millis(500));
+        }
+    }
+
+    /// rdkafka's own `flush` polls in steps of 100 ms, which would be the floor of every commit. The C
+    /// function waits on a condition and overrides linger; delivery reports are served by the poll thread.
+    #[expect(unsafe_code, reason = "rdkafka's flush costs 100 ms per commit")]
+    pub(crate) fn flush_slice(&self) {
+        // SAFETY: the handle belongs to `self.client`, which outlives the call.
+        unsafe {
+            ffi::rd_kafka_flush(self.client.client().native_ptr(), FLUSH_SLICE_MS);
+        }
+    }
+
+    /// Why the open transaction must be aborted, as librdkafka keeps it. An error that is not of one record (a
+    /// partition that may not join the transaction) is found nowhere else: its records are purged, and say so.
+    /// `begin` is the one call that tells it and, between begin and end, changes nothing.
+    pub(crate) fn transaction_error(&self) -> Option<RDKafkaErrorCode> {
+        match self.client.begin_transaction() {
+            Err(KafkaError::Transaction(error)) if error.txn_requires_abort() || error.is_fatal() => {
+                Some(error.code())
+            }
+            _ => None,
+        }
+    }
+
+    /// Why the producer is broken for good, if it is.
+    pub(crate) fn fatal_error(&self) -> Option<RDKafkaErrorCode> {
+        self.client.client().fatal_error().map(|(cause, _)| cause)
+    }
+}
+
+/// Whether sending the same record again would end the same.
+pub(crate) fn is_refusal(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as E;
+    matches!(code, E::InvalidRecord | E::InvalidTimestamp | E::MessageSizeTooLarge)
+}
+
+/// Whether librdkafka says that the same call may be made again with the same arguments.
+pub(crate) fn is_retriable(error: &KafkaError) -> bool {
+    match error {
+        KafkaError::Transaction(inner) => RDKafkaError::is_retriable(inner) && !inner.txn_requires_abort(),
+        KafkaError::Flush(_) => true,
+        _ => false,
+    }
+}

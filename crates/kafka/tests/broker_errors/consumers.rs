@@ -1,0 +1,192 @@
+//! What a consumer makes of it.
+
+use std::time::Duration;
+
+use rdkafka::{
+    ClientConfig,
+    producer::{BaseProducer, BaseRecord, Producer as _},
+    types::{
+        RDKafkaApiKey as Api,
+        RDKafkaRespErr::{self, *},
+    },
+};
+use twinlane_kafka::{Error, Inbound};
+
+use crate::support::{Cluster, EVENTS, GROUP, LIMIT, wait_for};
+
+/// Puts one record on the topic that is read.
+fn produce(cluster: &Cluster) {
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &cluster.connection.brokers)
+        .create()
+        .expect("the settings are fine");
+    let record = BaseRecord::<(), _>::to(EVENTS).partition(0).payload("event");
+    producer.send(record).map_err(|(error, _)| error).expect("queued");
+    producer.flush(LIMIT).expect("delivered");
+}
+
+fn records(event: Inbound) -> Option<usize> {
+    match event {
+        Inbound::Records(records) => Some(records.len()),
+        Inbound::Failed(error) => panic!("an error that heals ended it: {error}"),
+        _ => None,
+    }
+}
+
+#[track_caller]
+fn assert_unauthorised(error: &Error, said: &str, case: &str) {
+    assert!(matches!(error, Error::Unauthorised { .. }), "{case}: {error}");
+    let sentence = error.to_string();
+    assert!(sentence.contains(said) && sentence.contains("grant the principal access"), "{case}: {sentence}");
+}
+
+fn failure(event: Inbound) -> Option<Error> {
+    match event {
+        Inbound::Failed(error) => Some(error),
+        _ => None,
+    }
+}
+
+#[test]
+fn errors_of_a_moment_heal_and_the_record_arrives() {
+    let cases = [
+        (Api::Metadata, RD_KAFKA_RESP_ERR__TRANSPORT),
+        (Api::FindCoordinator, RD_KAFKA_RESP_ERR_COORDINATOR_NOT_AVAILABLE),
+        (Api::FindCoordinator, RD_KAFKA_RESP_ERR__TRANSPORT),
+        (Api::JoinGroup, RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS),
+        (Api::JoinGroup, RD_KAFKA_RESP_ERR_NOT_COORDINATOR),
+        (Api::JoinGroup, RD_KAFKA_RESP_ERR__TRANSPORT),
+        (Api::SyncGroup, RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS),
+        (Api::SyncGroup, RD_KAFKA_RESP_ERR_NOT_COORDINATOR),
+        (Api::OffsetFetch, RD_KAFKA_RESP_ERR_NOT_COORDINATOR),
+        (Api::OffsetFetch, RD_KAFKA_RESP_ERR_COORDINATOR_LOAD_IN_PROGRESS),
+        (Api::OffsetFetch, RD_KAFKA_RESP_ERR__TRANSPORT),
+        (Api::Fetch, RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION),
+        (Api::Fetch, RD_KAFKA_RESP_ERR_KAFKA_STORAGE_ERROR),
+        (Api::Fetch, RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART),
+        (Api::Fetch, RD_KAFKA_RESP_ERR__TRANSPORT),
+        (Api::Heartbeat, RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID),
+        (Api::Heartbeat, RD_KAFKA_RESP_ERR_NOT_COORDINATOR),
+    ];
+    // Each of its own cluster, at once: joining a group takes the mock three seconds.
+    std::thread::scope(|scope| {
+        for (api, error) in cases {
+            let case = move || {
+                let cluster = Cluster::start();
+                produce(&cluster);
+                cluster.answer(api, &[error; 2]);
+                let (_consumer, inbound) = cluster.consumer();
+                assert_eq!(wait_for(&inbound, records), 1, "{api:?} answered {error:?}");
+            };
+            std::thread::Builder::new()
+                .name(format!("{api:?}-{error:?}"))
+                .spawn_scoped(scope, case)
+                .expect("the system can start a thread");
+        }
+    });
+}
+
+#[test]
+fn what_is_not_allowed_ends_the_stage_with_what_it_was() {
+    const TOPIC: RDKafkaRespErr = RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED;
+    const OF_GROUP: RDKafkaRespErr = RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED;
+    let cases = [
+        (Api::FindCoordinator, OF_GROUP, GROUP),
+        (Api::JoinGroup, OF_GROUP, GROUP),
+        (Api::OffsetFetch, OF_GROUP, GROUP),
+        (Api::OffsetFetch, TOPIC, EVENTS),
+        (Api::Fetch, TOPIC, EVENTS),
+    ];
+    std::thread::scope(|scope| {
+        for (api, error, said) in cases {
+            let case = move || {
+                let cluster = Cluster::start();
+                produce(&cluster);
+                cluster.answer(api, &[error; 50]);
+                let (_consumer, inbound) = cluster.consumer();
+                let failed = wait_for(&inbound, failure);
+                assert_unauthorised(&failed, said, &format!("{api:?} answered {error:?}"));
+            };
+            std::thread::Builder::new()
+                .name(format!("{api:?}-{error:?}"))
+                .spawn_scoped(scope, case)
+                .expect("the system can start a thread");
+        }
+    });
+}
+
+#[test]
+fn a_member_that_is_not_allowed_any_more_ends_its_stage_when_it_joins_again() {
+    let cluster = Cluster::start();
+    let (_consumer, inbound) = cluster.consumer();
+    wait_for(&inbound, |event| matches!(event, Inbound::Assigned(_)).then_some(()));
+    // librdkafka keeps the first of the two to itself and joins again.
+    for api in [Api::Heartbeat, Api::JoinGroup] {
+        cluster.answer(api, &[RD_KAFKA_RESP_ERR_GROUP_AUTHORIZATION_FAILED; 50]);
+    }
+    assert_unauthorised(&wait_for(&inbound, failure), GROUP, "heartbeat, then join");
+}
+
+#[test]
+fn a_topic_that_may_not_be_seen_ends_the_stage_with_its_name() {
+    let cluster = Cluster::start();
+    cluster.mock.topic_error(EVENTS, RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED).expect("scripted");
+    let (_consumer, inbound) = cluster.consumer();
+    assert_unauthorised(&wait_for(&inbound, failure), EVENTS, "metadata");
+}
+
+#[test]
+fn a_topic_that_was_deleted_ends_the_stage_once_brokers_have_had_time_to_agree() {
+    let mut cluster = Cluster::start();
+    let mut set = |name: &str, value: &str| cluster.connection.common.insert(name.into(), value.into());
+    set("topic.metadata.propagation.max.ms", "3000");
+    set("topic.metadata.refresh.interval.ms", "500");
+    produce(&cluster);
+    let (_consumer, inbound) = cluster.consumer();
+    assert_eq!(wait_for(&inbound, records), 1);
+    let missing = |yes: bool| {
+        let error = if yes { RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART } else { RD_KAFKA_RESP_ERR_NO_ERROR };
+        cluster.mock.topic_error(EVENTS, error).expect("scripted");
+    };
+    // A broker that has not heard of it yet says the same, and that heals.
+    missing(true);
+    let revoked = wait_for(&inbound, |event| match event {
+        Inbound::Revoked { partitions, .. } => Some(partitions.len()),
+        other => failure(other).map(|error| panic!("too early: {error}")),
+    });
+    assert_eq!(revoked, 1);
+    missing(false);
+    wait_for(&inbound, |event| match event {
+        Inbound::Assigned(all) => (!all.is_empty()).then_some(()),
+        other => failure(other).map(|error| panic!("it had healed: {error}")),
+    });
+    missing(true);
+    let error = wait_for(&inbound, failure);
+    assert!(matches!(&error, Error::MissingTopic(topic) if topic == EVENTS), "{error}");
+}
+
+#[test]
+fn a_broken_client_ends_the_stage_whatever_broke_it() {
+    let mut cluster = Cluster::start();
+    cluster.connection.consumer.insert("group.instance.id".into(), "one of a kind".into());
+    cluster.connection.consumer.insert("heartbeat.interval.ms".into(), "500".into());
+    let (_consumer, inbound) = cluster.consumer();
+    wait_for(&inbound, |event| matches!(event, Inbound::Assigned(_)).then_some(()));
+    cluster.answer(Api::Heartbeat, &[RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID; 5]);
+    let error = wait_for(&inbound, failure);
+    assert!(matches!(&error, Error::Client { .. }), "{error}");
+}
+
+#[test]
+fn a_stop_ends_what_waits_for_brokers_that_are_away() {
+    let cluster = Cluster::start();
+    cluster.mock.broker_down(-1).expect("scripted");
+    let began = std::time::Instant::now();
+    let (consumer, inbound) = cluster.consumer();
+    let transactor = cluster.transactor("away", &consumer);
+    consumer.stop();
+    wait_for(&inbound, |event| matches!(event, Inbound::Closed).then_some(()));
+    drop(transactor);
+    drop(consumer);
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
