@@ -34,8 +34,12 @@ use rdkafka::{
 use twinlane_delivery::Window;
 
 use crate::{
-    Connection, Error, Membership, Outgoing, consumer::log, error::is_authorisation, fail_point,
-    metric_names, pause,
+    Connection, Error, Membership, Outgoing,
+    consumer::log,
+    error::is_authorisation,
+    fail_point, metric_names,
+    offsets::{Claim, Hung, Offsets},
+    pause,
 };
 
 /// How a window ended.
@@ -174,7 +178,22 @@ impl ProducerContext for Deliveries {
 
 struct Producer {
     client: ThreadedProducer<Deliveries>,
+    offsets: Offsets,
     failures: Arc<Failures>,
+    /// How long a transaction may be open, as the broker was told.
+    lifetime: Duration,
+}
+
+impl Producer {
+    fn new(client: ThreadedProducer<Deliveries>, failures: Arc<Failures>, lifetime: Duration) -> Self {
+        Self { offsets: Offsets::of(client.clone()), client, failures, lifetime }
+    }
+
+    /// Lets it go on a thread of its own: a client that hangs may take for ever to end.
+    fn leave(self) {
+        let ends = std::thread::Builder::new().name("kafka-farewell".into()).spawn(move || drop(self));
+        ends.expect("the system can start a thread");
+    }
 }
 
 /// What stopped a transaction, by what to do next.
@@ -187,6 +206,10 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// librdkafka's own default.
 const BATCH_BYTES: usize = 1_000_000;
 const FLUSH_SLICE_MS: i32 = 1000;
+/// What giving up a record may take beyond its time.
+const FLUSH_GRACE: Duration = Duration::from_secs(5);
+/// A transaction's lifetime where the settings name none that can be read.
+const LIFETIME: Duration = Duration::from_secs(10);
 /// Fenced again within this time means that another process runs under the same id.
 const FENCED_TWICE: Duration = Duration::from_secs(300);
 
@@ -259,11 +282,29 @@ impl Worker {
             return Err(Stop::Abort("partitions_lost"));
         }
         let metadata = self.membership.metadata().ok_or(Stop::Abort("no_membership"))?;
-        let offsets = offsets(window);
         fail_point::pass("before_offsets");
-        self.retried("offsets", || client.send_offsets_to_transaction(&offsets, &metadata, PATIENCE))?;
+        self.send_offsets(&Claim::new((offsets(window), metadata)))?;
         fail_point::pass("before_end");
         self.retried("commit", || client.commit_transaction(Timeout::Never))
+    }
+
+    /// However often it is tried, it is the same claim of the same member: a later generation may have lost
+    /// partitions and won them back.
+    fn send_offsets(&self, claim: &Claim) -> Result<(), Stop> {
+        let until = Instant::now() + self.producer.lifetime;
+        loop {
+            match self.producer.offsets.send(claim, until.saturating_duration_since(Instant::now())) {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) if is_retriable(&error) && Instant::now() < until => {
+                    tracing::warn!(%error, "trying again to send offsets");
+                }
+                Ok(Err(error)) => return Err(sort(error, "offsets")),
+                Err(Hung) => {
+                    tracing::warn!("the client hangs while it sends offsets");
+                    return Err(Stop::Fatal(RDKafkaErrorCode::OperationTimedOut));
+                }
+            }
+        }
     }
 
     fn produce(&self, output: &Outgoing) -> Result<(), Stop> {
@@ -287,8 +328,15 @@ impl Worker {
 
     /// Waits until everything is acknowledged or something failed.
     fn flush(&self) -> Result<(), Stop> {
+        // Within its lifetime librdkafka acknowledges a record or gives it up.
+        let until = Instant::now() + self.producer.lifetime + FLUSH_GRACE;
         while self.producer.client.in_flight_count() > 0 {
             self.flush_slice();
+            if Instant::now() > until {
+                let left = self.producer.client.in_flight_count();
+                tracing::warn!(left, "the client hangs with records that it neither delivers nor gives up");
+                return Err(Stop::Fatal(RDKafkaErrorCode::OperationTimedOut));
+            }
             if self.cancel.load(Ordering::Acquire) {
                 return Err(Stop::Abort("partitions_lost"));
             }
@@ -355,7 +403,7 @@ impl Worker {
         }
         match build(&self.connection, &self.options) {
             Ok(producer) => {
-                self.producer = producer;
+                std::mem::replace(&mut self.producer, producer).leave();
                 Outcome::Lost
             }
             Err(error) => Outcome::Failed(error),
@@ -367,13 +415,15 @@ fn build(connection: &Connection, options: &TransactorOptions) -> Result<Produce
     let failures = Arc::new(Failures::default());
     let mut config = connection.producer_config(&options.stage, &options.transactional_id);
     let batch_bytes = config.get("batch.size").and_then(|bytes| bytes.parse().ok()).unwrap_or(BATCH_BYTES);
+    let lifetime = config.get("transaction.timeout.ms").and_then(|ms| ms.parse().ok());
+    let lifetime = lifetime.map_or(LIFETIME, Duration::from_millis);
     config.set("batch.size", options.max_batch_bytes.min(batch_bytes).to_string());
     loop {
         let client: ThreadedProducer<Deliveries> =
             config.create_with_context(Deliveries(failures.clone())).map_err(Error::Settings)?;
         let error = loop {
             match client.init_transactions(PATIENCE) {
-                Ok(()) => return Ok(Producer { client, failures }),
+                Ok(()) => return Ok(Producer::new(client, failures, lifetime)),
                 Err(error) if is_retriable(&error) => {
                     tracing::warn!(%error, id = options.transactional_id, "waiting for the transaction coordinator");
                 }
