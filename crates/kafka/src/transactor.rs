@@ -210,7 +210,8 @@ const FLUSH_SLICE_MS: i32 = 1000;
 const FLUSH_GRACE: Duration = Duration::from_secs(5);
 /// A transaction's lifetime where the settings name none that can be read.
 const LIFETIME: Duration = Duration::from_secs(10);
-/// Fenced again within this time means that another process runs under the same id.
+/// Fenced again within this time, before its transaction could have timed out, means that another process runs under
+/// the same id.
 const FENCED_TWICE: Duration = Duration::from_secs(300);
 
 struct Worker {
@@ -264,7 +265,7 @@ impl Worker {
             }
             Stop::Fatal(code) => code,
         };
-        self.rebuild(fatal)
+        self.rebuild(fatal, began.elapsed())
     }
 
     fn commit(&self, window: &Window<Outgoing>) -> Result<(), Stop> {
@@ -381,7 +382,8 @@ impl Worker {
         }
     }
 
-    fn rebuild(&mut self, code: RDKafkaErrorCode) -> Outcome {
+    /// `age` is that of the transaction that was broken.
+    fn rebuild(&mut self, code: RDKafkaErrorCode, age: Duration) -> Outcome {
         let cause = self.producer.client.client().fatal_error().map_or(code, |(cause, _)| cause);
         metrics::counter!(metric_names::PRODUCER_REBUILDS, "stage" => self.options.stage.clone())
             .increment(1);
@@ -392,9 +394,9 @@ impl Worker {
                 | RDKafkaErrorCode::ProducerFenced
                 | RDKafkaErrorCode::InvalidProducerEpoch
         );
-        if fenced {
-            // Two processes with one id would fence each other for ever: the second time, this one yields. A
-            // transaction that timed out looks the same, but does not happen twice in a row.
+        // The broker fences what outlives its time-out, too: with brokers away that happens again and again, and heals.
+        if fenced && age < self.producer.lifetime {
+            // Two processes with one id would fence each other for ever: the second time, this one yields.
             if self.fenced_at.is_some_and(|at| at.elapsed() < FENCED_TWICE) {
                 return Outcome::Failed(Error::Fenced(self.options.transactional_id.clone()));
             }
