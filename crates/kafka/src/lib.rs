@@ -9,6 +9,7 @@ mod fail_point;
 mod headers;
 mod membership;
 pub mod metric_names;
+mod offsets;
 mod outgoing;
 mod producer;
 mod start;

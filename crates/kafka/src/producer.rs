@@ -22,6 +22,7 @@ use crate::{
     Connection, Error, TransactorOptions,
     consumer::log,
     error::{is_authorisation, is_missing},
+    offsets::Offsets,
     pause,
 };
 
@@ -78,12 +79,17 @@ impl ProducerContext for Deliveries {
 
 pub(crate) struct Producer {
     pub(crate) client: ThreadedProducer<Deliveries>,
+    pub(crate) offsets: Offsets,
     pub(crate) failures: Arc<Failures>,
+    /// How long a transaction may be open, as the broker was told.
+    pub(crate) lifetime: Duration,
 }
 
 /// librdkafka's own default.
 const BATCH_BYTES: usize = 1_000_000;
 const FLUSH_SLICE_MS: i32 = 1000;
+/// A transaction's lifetime where the settings name none that can be read.
+const LIFETIME: Duration = Duration::from_secs(10);
 /// How long one question to the transaction coordinator lasts before a stop is looked for.
 const INIT_SLICE: Duration = Duration::from_secs(1);
 
@@ -101,6 +107,8 @@ impl Producer {
         let batch_bytes =
             config.get("batch.size").and_then(|bytes| bytes.parse().ok()).unwrap_or(BATCH_BYTES);
         config.set("batch.size", options.max_batch_bytes.min(batch_bytes).to_string());
+        let lifetime = config.get("transaction.timeout.ms").and_then(|ms| ms.parse().ok());
+        let lifetime = lifetime.map_or(LIFETIME, Duration::from_millis);
         loop {
             let client: ThreadedProducer<Deliveries> =
                 config.create_with_context(Deliveries(failures.clone())).map_err(Error::Settings)?;
@@ -109,7 +117,10 @@ impl Producer {
                     return Ok(None);
                 }
                 match client.init_transactions(INIT_SLICE) {
-                    Ok(()) => return Ok(Some(Self { client, failures })),
+                    Ok(()) => {
+                        let offsets = Offsets::of(client.clone());
+                        return Ok(Some(Self { client, offsets, failures, lifetime }));
+                    }
                     Err(error) if is_retriable(&error) => {
                         tracing::warn!(%error, id, "waiting for the transaction coordinator");
                     }
@@ -126,6 +137,12 @@ impl Producer {
             tracing::warn!(%error, "could not begin; building the producer anew");
             pause(Duration::from_millis(500));
         }
+    }
+
+    /// Lets it go on a thread of its own: a client that hangs may take for ever to end.
+    pub(crate) fn leave(self) {
+        let ends = std::thread::Builder::new().name("kafka-farewell".into()).spawn(move || drop(self));
+        ends.expect("the system can start a thread");
     }
 
     /// rdkafka's own `flush` polls in steps of 100 ms, which would be the floor of every commit. The C

@@ -23,7 +23,9 @@ use twinlane_delivery::{Next, Reply, Request, Window};
 use crate::{
     Connection, Error, Membership, Outgoing,
     error::{is_authorisation, is_missing},
-    fail_point, metric_names, pause,
+    fail_point, metric_names,
+    offsets::{Claim, Hung},
+    pause,
     producer::{Producer, is_refusal, is_retriable},
 };
 
@@ -146,8 +148,10 @@ enum Stop {
     Fatal(RDKafkaErrorCode),
 }
 
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Fenced again within this time means that another process runs under the same id.
+/// What giving up a record may take beyond its time.
+const FLUSH_GRACE: Duration = Duration::from_secs(5);
+/// Fenced again within this time, before its transaction could have timed out, means that another process runs under
+/// the same id.
 const FENCED_TWICE: Duration = Duration::from_secs(300);
 
 struct Worker {
@@ -202,7 +206,10 @@ impl Worker {
                     return Outcome::Committed(window);
                 }
                 Next::Aborted => return beyond_repair.map_or(Outcome::Aborted(window), Outcome::Failed),
-                Next::Lost => return beyond_repair.map_or_else(|| self.rebuild(broken), Outcome::Failed),
+                Next::Lost => {
+                    return beyond_repair
+                        .map_or_else(|| self.rebuild(broken, began.elapsed()), Outcome::Failed);
+                }
             }
         }
     }
@@ -224,14 +231,38 @@ impl Worker {
                 }
                 let metadata = self.membership.metadata().ok_or(Stop::Abort("no_membership"))?;
                 fail_point::pass("before_offsets");
-                let sent = client.send_offsets_to_transaction(&offsets(window), &metadata, PATIENCE);
-                sent.map_err(|error| sort(error, "offsets"))
+                self.send_offsets(&Claim::new((offsets(window), metadata)))
             }
             Request::End => {
                 fail_point::pass("before_end");
                 client.commit_transaction(Timeout::Never).map_err(|error| sort(error, "commit"))
             }
             Request::Abort => client.abort_transaction(Timeout::Never).map_err(|error| sort(error, "abort")),
+        }
+    }
+
+    /// However often it is tried, it is the same claim of the same member: a later generation may have lost
+    /// partitions and won them back.
+    fn send_offsets(&self, claim: &Claim) -> Result<(), Stop> {
+        let until = Instant::now() + self.producer.lifetime;
+        loop {
+            match self.producer.offsets.send(claim, until.saturating_duration_since(Instant::now())) {
+                Ok(Ok(())) => return Ok(()),
+                Ok(Err(error)) if is_retriable(&error) && Instant::now() < until => {
+                    tracing::warn!(%error, "trying again to send offsets");
+                }
+                // It has outlived its transaction: only a new producer can know.
+                Ok(Err(error)) if is_retriable(&error) => {
+                    return Err(Stop::Fatal(
+                        error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::OperationTimedOut),
+                    ));
+                }
+                Ok(Err(error)) => return Err(sort(error, "offsets")),
+                Err(Hung) => {
+                    tracing::warn!("the client hangs while it sends offsets");
+                    return Err(Stop::Fatal(RDKafkaErrorCode::OperationTimedOut));
+                }
+            }
         }
     }
 
@@ -266,8 +297,15 @@ impl Worker {
 
     /// Waits until everything is acknowledged or something failed.
     fn flush(&self) -> Result<(), Stop> {
+        // Within its lifetime librdkafka acknowledges a record or gives it up.
+        let until = Instant::now() + self.producer.lifetime + FLUSH_GRACE;
         while self.producer.client.in_flight_count() > 0 {
             self.producer.flush_slice();
+            if Instant::now() > until {
+                let left = self.producer.client.in_flight_count();
+                tracing::warn!(left, "the client hangs with records that it neither delivers nor gives up");
+                return Err(Stop::Fatal(RDKafkaErrorCode::OperationTimedOut));
+            }
             if self.cancel.load(Ordering::Acquire) {
                 return Err(Stop::Abort("partitions_lost"));
             }
@@ -322,7 +360,8 @@ impl Worker {
         }
     }
 
-    fn rebuild(&mut self, code: RDKafkaErrorCode) -> Outcome {
+    /// `age` is that of the transaction that was broken.
+    fn rebuild(&mut self, code: RDKafkaErrorCode, age: Duration) -> Outcome {
         let cause = self.producer.fatal_error().unwrap_or(code);
         if is_authorisation(cause) {
             let what = self.not_allowed(cause, false, "");
@@ -337,9 +376,9 @@ impl Worker {
                 | RDKafkaErrorCode::ProducerFenced
                 | RDKafkaErrorCode::InvalidProducerEpoch
         );
-        if fenced {
-            // Two processes with one id would fence each other for ever: the second time, this one yields. A
-            // transaction that timed out looks the same, but does not happen twice in a row.
+        // The broker fences what outlives its time-out, too: with brokers away that happens again and again, and heals.
+        if fenced && age < self.producer.lifetime {
+            // Two processes with one id would fence each other for ever: the second time, this one yields.
             if self.fenced_at.is_some_and(|at| at.elapsed() < FENCED_TWICE) {
                 return Outcome::Failed(Error::Fenced(self.options.transactional_id.clone()));
             }
@@ -348,7 +387,7 @@ impl Worker {
         }
         match Producer::build(&self.connection, &self.options, &self.stopping) {
             Ok(Some(producer)) => {
-                self.producer = producer;
+                std::mem::replace(&mut self.producer, producer).leave();
                 Outcome::Lost
             }
             // Nobody waits for this outcome any more.
