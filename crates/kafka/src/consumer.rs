@@ -29,6 +29,7 @@ use crate::{
     BelowStart, Connection, Error, Membership,
     error::{is_authorisation, is_missing},
     headers, metric_names, pause,
+    remade::Remade,
     start::{Start, resolve},
 };
 
@@ -106,6 +107,7 @@ const POLL: Duration = Duration::from_millis(50);
 const SETTLE: Duration = Duration::from_secs(4);
 /// Between two questions for a topic that is missing, and how long each may take.
 const MISSING_ASK: Duration = Duration::from_secs(1);
+const REMADE_ASK: Duration = Duration::from_secs(2);
 /// Between two questions that the brokers could not answer.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
@@ -129,6 +131,7 @@ impl Consumer {
             stopping: stopping.clone(),
             stage_gone,
             paused: Mutex::new(false),
+            remade: Remade::default(),
         };
         let client: BaseConsumer<Context> = connection
             .consumer_config(&options.client_id, &options.group)
@@ -238,10 +241,12 @@ pub(crate) struct Context {
     /// in which another member has it, so each that comes is set to what holds now. Locked around the calls,
     /// or a pause and an assignment that cross would leave a partition behind.
     paused: Mutex<bool>,
+    remade: Remade,
 }
 
 impl ClientContext for Context {
     fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
+        self.remade.hear(message);
         log(level, facility, message);
     }
 
@@ -272,6 +277,9 @@ impl Context {
     }
 
     fn assign(&self, client: &BaseConsumer<Self>, partitions: Vec<TopicPartition>) {
+        // A topic of which nothing was read starts at its committed offsets, whatever it was before.
+        let read = client.assignment().map(|all| named(&all)).unwrap_or_default();
+        self.remade.topics().retain(|topic| read.iter().any(|one| *one.topic == **topic));
         let Some(starts) = self.resolve(client, &partitions) else { return };
         let mut list = TopicPartitionList::new();
         let mut halted = TopicPartitionList::new();
@@ -378,11 +386,15 @@ impl Context {
                     "stopped"
                 }
             };
-            metrics::counter!(
-                metric_names::OFFSETS_OUT_OF_LOG, "stage" => self.stage.clone(), "action" => action
-            )
-            .increment(1);
+            self.count_out_of_log(action);
         }
+    }
+
+    fn count_out_of_log(&self, action: &'static str) {
+        metrics::counter!(
+            metric_names::OFFSETS_OUT_OF_LOG, "stage" => self.stage.clone(), "action" => action
+        )
+        .increment(1);
     }
 
     /// What the brokers did not allow to this consumer.
@@ -442,6 +454,7 @@ impl Reader {
                 Ok(Command::Stop) | Err(crossbeam_channel::TryRecvError::Disconnected) => break,
                 Err(crossbeam_channel::TryRecvError::Empty) => {}
             }
+            self.halt_remade();
             let missing = self.missing_topic().map(|topic| Inbound::Failed(Error::MissingTopic(topic)));
             if missing.is_some_and(|failed| self.inbound.send(failed).is_err()) || !self.gulp() {
                 break;
@@ -475,6 +488,10 @@ impl Reader {
                 None => break,
             }
         }
+        // What was fetched from a topic that was made anew comes after its first records.
+        let remade = client.context().remade.topics();
+        records.retain(|record| remade.is_empty() || !remade.contains(&*record.at.topic));
+        drop(remade);
         records.is_empty() || self.inbound.send(Inbound::Records(records)).is_ok()
     }
 
@@ -521,6 +538,36 @@ impl Reader {
                 }
                 None
             }
+        }
+    }
+
+    /// Stops the partitions of topics that were made anew while they were read.
+    fn halt_remade(&self) {
+        let context = self.client.context();
+        let remade = std::mem::take(&mut *context.remade.topics());
+        if remade.is_empty() {
+            return;
+        }
+        let assigned = self.client.assignment().map(|all| named(&all)).unwrap_or_default();
+        for partition in assigned.into_iter().filter(|partition| remade.contains(&*partition.topic)) {
+            let mut list = TopicPartitionList::new();
+            list.add_partition(&partition.topic, partition.partition);
+            if let Err(error) = self.client.pause(&list) {
+                tracing::warn!(%error, %partition, "the ledger refuses its records");
+            }
+            let position = self.client.position().ok();
+            let position = position
+                .and_then(|all| all.find_partition(&partition.topic, partition.partition)?.offset().to_raw());
+            let log = self.client.fetch_watermarks(&partition.topic, partition.partition, REMADE_ASK);
+            tracing::error!(
+                stage = context.stage, %partition, position,
+                "the topic was deleted and made anew while it was read; stopping the partition. A restart reads it \
+                 from its committed offset, which the brokers forget with the old topic, or else from its beginning"
+            );
+            context.count_out_of_log("stopped");
+            let halted =
+                Inbound::Halted { partition, committed: position.unwrap_or(0), log: log.unwrap_or_default() };
+            let _ = self.inbound.send(halted);
         }
     }
 
