@@ -10,6 +10,7 @@ mod membership;
 pub mod metric_names;
 mod outgoing;
 mod producer;
+mod reader;
 mod remade;
 mod start;
 mod topics;
