@@ -21,6 +21,8 @@ pub use consumer::{Consumer, ConsumerOptions, Inbound};
 pub use error::Error;
 pub use membership::Membership;
 pub use outgoing::Outgoing;
+/// What a broker or the client answered: part of [`Error`].
+pub use rdkafka::types::RDKafkaErrorCode as ErrorCode;
 pub use start::BelowStart;
 pub use topics::{TopicFacts, Topics};
 pub use transactor::{Outcome, Transactor, TransactorOptions};

@@ -190,3 +190,19 @@ fn a_stop_ends_what_waits_for_brokers_that_are_away() {
     drop(consumer);
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
+
+#[test]
+fn a_sign_in_that_is_refused_ends_the_stage() {
+    let mut cluster = Cluster::start();
+    // The mock knows no SASL, and hangs up on whoever tries.
+    for (name, value) in [
+        ("security.protocol", "SASL_PLAINTEXT"),
+        ("sasl.mechanism", "PLAIN"),
+        ("sasl.username", "nobody"),
+        ("sasl.password", "wrong"),
+    ] {
+        cluster.connection.common.insert(name.into(), value.into());
+    }
+    let (_consumer, inbound) = cluster.consumer();
+    assert_unauthorised(&wait_for(&inbound, failure), "sign in", "SASL");
+}
