@@ -10,7 +10,7 @@ use rdkafka::{
         RDKafkaRespErr::{self, *},
     },
 };
-use twinlane_kafka::{Error, Inbound};
+use twinlane_kafka::{Error, Inbound, Topics};
 
 use crate::support::{Cluster, EVENTS, GROUP, LIMIT, wait_for};
 
@@ -192,7 +192,7 @@ fn a_stop_ends_what_waits_for_brokers_that_are_away() {
 }
 
 #[test]
-fn a_sign_in_that_is_refused_ends_the_stage() {
+fn a_sign_in_that_is_refused_ends_the_stage_and_a_start() {
     let mut cluster = Cluster::start();
     // The mock knows no SASL, and hangs up on whoever tries.
     for (name, value) in [
@@ -204,5 +204,9 @@ fn a_sign_in_that_is_refused_ends_the_stage() {
         cluster.connection.common.insert(name.into(), value.into());
     }
     let (_consumer, inbound) = cluster.consumer();
-    assert_unauthorised(&wait_for(&inbound, failure), "sign in", "SASL");
+    assert_unauthorised(&wait_for(&inbound, failure), "sign in", "SASL in a stage");
+
+    let topics = Topics::connect(&cluster.connection).expect("the settings are fine");
+    let error = topics.describe(&[EVENTS.into()]).expect_err("nobody is let in");
+    assert_unauthorised(&error, "sign in", "SASL at start");
 }
