@@ -195,23 +195,28 @@ fn records_deleted_under_a_slow_reader_are_noticed() {
 }
 
 #[test]
-fn a_topic_made_anew_while_it_is_read_is_read_from_its_beginning() {
-    let mut stand = Stand::open();
+fn a_topic_made_anew_while_it_is_read_stops_and_is_read_from_its_beginning_after_a_restart() {
+    let mut stand = Stand::open_that_skips();
     stand.produce_everywhere(10);
     let (mut worker, admin) = stand.start();
     stand.wait_for_answers(30);
+    // So quickly that the worker never hears that the topic was gone.
+    worker.process().freeze();
     client::delete_topic(stand.shop.bootstrap(), &stand.topic()).expect("deleted");
     client::create_topic(stand.shop.bootstrap(), &stand.topic(), PARTITIONS, &[]).expect("made anew");
     stand.account = Checker::new();
     // More than there were, so that the old position lies within the new log.
     stand.produce_everywhere(30);
-    let answers = || stand.shop.committed("scores.reviews");
-    let told = wait::until(LIMIT, || {
-        let halted = status(admin)["halted_partitions"].as_u64().unwrap_or(0) as usize;
-        (answers() + halted * 30 >= 120).then_some(())
-    });
-    assert!(told.is_some(), "{} answers, {}\n{}", answers(), status(admin), worker.output());
+    worker.process().thaw();
+    worker.wait_for_line("deleted and made anew while it was read", LIMIT).expect("it is in the log");
+    let told = wait::until(LIMIT, || (status(admin)["halted_partitions"] == PARTITIONS).then_some(()));
+    assert!(told.is_some(), "{}", status(admin));
+    let stopped = metric(admin, OUT_OF_LOG, &["stage=\"precision\"", "action=\"stopped\""]);
+    assert_eq!(stopped, f64::from(PARTITIONS));
     assert_eq!(worker.stop(Duration::from_secs(10)), Some(0), "{}", worker.output());
+    assert_eq!(stand.shop.committed("scores.reviews"), 30, "nothing of the new topic was answered");
+    let (_again, _) = stand.start();
+    stand.wait_for_answers(120);
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use rdkafka::ClientConfig;
+use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
 
 /// How to reach a cluster. Cheap to clone; built once from the settings.
 #[derive(Clone, Debug, Default)]
@@ -87,6 +87,9 @@ impl Connection {
         }
         set(&mut config, CONSUMER_FIXED);
         config.set("group.id", group);
+        // Lines of the topics' metadata, a few per refresh: see `remade`.
+        let debug = config.get("debug").map_or("topic".into(), |asked| format!("{asked},topic"));
+        config.set("debug", debug).set_log_level(RDKafkaLogLevel::Debug);
         config
     }
 

@@ -1,6 +1,6 @@
-//! The consumer thread: polls librdkafka, turns what it gets into [`Inbound`] events in one ordered channel,
-//! and answers commands. Rebalance callbacks run inside `poll` on this thread, so a revoke can wait here for
-//! the stage without stopping anything else.
+//! The consumer: a handle for the stage, and the rebalance callbacks, which turn what happens into [`Inbound`] events
+//! in one ordered channel. They run inside of a poll on the [thread that reads](crate::reader), so a revoke can wait
+//! here for the stage without stopping anything else.
 
 use std::{
     collections::HashMap,
@@ -13,22 +13,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 use rdkafka::{
-    ClientContext, Message, Offset, TopicPartitionList,
+    ClientContext, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _, ConsumerContext},
     error::KafkaError,
-    message::BorrowedMessage,
     types::{RDKafkaErrorCode, RDKafkaRespErr},
 };
 use twinlane_delivery::TopicPartition;
-use twinlane_record::{Coordinates, Envelope};
+use twinlane_record::Envelope;
 
 use crate::{
     BelowStart, Connection, Error, Membership,
-    error::{is_authorisation, is_missing},
-    fail_point, headers, metric_names, pause,
+    error::is_authorisation,
+    fail_point, metric_names, pause,
+    reader::Reader,
+    remade::Remade,
     start::{Start, resolve},
 };
 
@@ -78,7 +78,8 @@ pub struct ConsumerOptions {
     pub topics: Vec<(Arc<str>, BelowStart)>,
 }
 
-enum Command {
+/// What the stage asks of the consumer thread.
+pub(crate) enum Command {
     Rewind(Vec<TopicPartition>),
     Stop,
 }
@@ -96,16 +97,8 @@ pub struct Consumer {
 /// Batches of records that may wait for the stage. When it is full the consumer thread waits; the stage
 /// never blocks on it, and pauses long before by its budget.
 const INBOUND_CAPACITY: usize = 16;
-/// Records handed over at once at most: enough to amortise the channel, few enough to keep latency low.
-const GULP: usize = 256;
-/// Bytes handed over at once, but for the record that passes it. With the capacity it bounds what waits
-/// outside of the stage's budget.
-const GULP_BYTES: usize = 1 << 20;
-const POLL: Duration = Duration::from_millis(50);
 /// How long a committed offset may lie beyond its log's end before that is believed.
-const SETTLE: Duration = Duration::from_secs(4);
-/// Between two questions for a topic that is missing, and how long each may take.
-const MISSING_ASK: Duration = Duration::from_secs(1);
+pub(crate) const SETTLE: Duration = Duration::from_secs(4);
 /// Between two questions that the brokers could not answer.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
 
@@ -129,6 +122,7 @@ impl Consumer {
             stopping: stopping.clone(),
             stage_gone,
             paused: Mutex::new(false),
+            remade: Remade::default(),
         };
         let client: BaseConsumer<Context> = connection
             .consumer_config(&options.client_id, &options.group)
@@ -137,21 +131,11 @@ impl Consumer {
         let client = Arc::new(client);
         let topics: Vec<&str> = options.topics.iter().map(|(t, _)| &**t).collect();
         client.subscribe(&topics).map_err(|source| Error::Client { what: "subscribe".into(), source })?;
-        let reader = Reader {
-            client: client.clone(),
-            inbound,
-            orders,
-            topics: HashMap::new(),
-            last_complaint: None,
-            missing_grace: connection.metadata_propagation(),
-            missing_since: None,
-            asked_at: None,
-        };
+        let reader = Reader::new(client.clone(), inbound.clone(), orders, connection.metadata_propagation());
         let thread = std::thread::Builder::new()
             .name("kafka-consumer".into())
             .spawn(move || {
                 // The context keeps the channel open, so a panic must be told.
-                let inbound = reader.inbound.clone();
                 if catch_unwind(AssertUnwindSafe(|| reader.run())).is_err() {
                     let _ = inbound.send(Inbound::Failed(Error::Panicked("consumer")));
                 }
@@ -238,7 +222,7 @@ impl Drop for Consumer {
 pub(crate) struct Context {
     inbound: Sender<Inbound>,
     /// Name for logs and metrics.
-    stage: String,
+    pub(crate) stage: String,
     group: String,
     below_start: HashMap<String, BelowStart>,
     stopping: Arc<AtomicBool>,
@@ -248,10 +232,12 @@ pub(crate) struct Context {
     /// in which another member has it, so each that comes is set to what holds now. Locked around the calls,
     /// or a pause and an assignment that cross would leave a partition behind.
     paused: Mutex<bool>,
+    pub(crate) remade: Remade,
 }
 
 impl ClientContext for Context {
     fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
+        self.remade.hear(message);
         log(level, facility, message);
     }
 
@@ -282,6 +268,9 @@ impl Context {
     }
 
     fn assign(&self, client: &BaseConsumer<Self>, partitions: Vec<TopicPartition>) {
+        // A topic of which nothing was read starts at its committed offsets, whatever it was before.
+        let read = client.assignment().map(|all| named(&all)).unwrap_or_default();
+        self.remade.topics().retain(|topic| read.iter().any(|one| *one.topic == **topic));
         let Some(starts) = self.resolve(client, &partitions) else { return };
         let mut list = TopicPartitionList::new();
         let mut halted = TopicPartitionList::new();
@@ -325,13 +314,13 @@ impl Context {
         }
     }
 
-    fn paused(&self) -> MutexGuard<'_, bool> {
+    pub(crate) fn paused(&self) -> MutexGuard<'_, bool> {
         // A bool is whole whatever panicked while it was locked.
         self.paused.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks for the offsets until the brokers answer; heartbeats go on meanwhile. `None`: stopping.
-    fn resolve(
+    pub(crate) fn resolve(
         &self,
         client: &BaseConsumer<Self>,
         partitions: &[TopicPartition],
@@ -388,15 +377,19 @@ impl Context {
                     "stopped"
                 }
             };
-            metrics::counter!(
-                metric_names::OFFSETS_OUT_OF_LOG, "stage" => self.stage.clone(), "action" => action
-            )
-            .increment(1);
+            self.count_out_of_log(action);
         }
     }
 
+    pub(crate) fn count_out_of_log(&self, action: &'static str) {
+        metrics::counter!(
+            metric_names::OFFSETS_OUT_OF_LOG, "stage" => self.stage.clone(), "action" => action
+        )
+        .increment(1);
+    }
+
     /// What the brokers did not allow to this consumer.
-    fn not_allowed(&self, code: RDKafkaErrorCode) -> Error {
+    pub(crate) fn not_allowed(&self, code: RDKafkaErrorCode) -> Error {
         let what = match code {
             RDKafkaErrorCode::TopicAuthorizationFailed => {
                 format!("read topic `{}`", self.topics().join("`, `"))
@@ -407,7 +400,7 @@ impl Context {
         Error::Unauthorised { what, code }
     }
 
-    fn topics(&self) -> Vec<&str> {
+    pub(crate) fn topics(&self) -> Vec<&str> {
         let mut topics: Vec<_> = self.below_start.keys().map(String::as_str).collect();
         topics.sort_unstable();
         topics
@@ -432,219 +425,12 @@ impl Context {
     }
 }
 
-struct Reader {
-    client: Arc<BaseConsumer<Context>>,
-    inbound: Sender<Inbound>,
-    orders: Receiver<Command>,
-    /// One allocation per topic name instead of one per record.
-    topics: HashMap<String, Arc<str>>,
-    last_complaint: Option<Instant>,
-    /// How long a topic may be missing before that is believed.
-    missing_grace: Duration,
-    /// Since when the brokers have said that a topic is not there.
-    missing_since: Option<Instant>,
-    asked_at: Option<Instant>,
-}
-
-impl Reader {
-    fn run(mut self) {
-        loop {
-            match self.orders.try_recv() {
-                Ok(Command::Rewind(partitions)) => self.rewind(partitions),
-                Ok(Command::Stop) | Err(crossbeam_channel::TryRecvError::Disconnected) => break,
-                Err(crossbeam_channel::TryRecvError::Empty) => {}
-            }
-            let missing = self.missing_topic().map(|topic| Inbound::Failed(Error::MissingTopic(topic)));
-            if missing.is_some_and(|failed| self.inbound.send(failed).is_err()) || !self.gulp() {
-                break;
-            }
-        }
-        self.leave();
-        let _ = self.inbound.send(Inbound::Closed);
-    }
-
-    /// Polls until there is nothing or enough, and hands it over. False: the stage is gone.
-    fn gulp(&mut self) -> bool {
-        let client = self.client.clone();
-        let mut records = Vec::new();
-        let mut bytes = 0;
-        let mut patience = POLL;
-        while records.len() < GULP && bytes < GULP_BYTES {
-            match client.poll(patience) {
-                Some(Ok(message)) => {
-                    let record = self.envelope(&message);
-                    bytes += record.size();
-                    records.push(record);
-                    patience = Duration::ZERO;
-                }
-                Some(Err(error)) => {
-                    if let Some(event) = self.classify(error) {
-                        return self.inbound.send(event).is_ok();
-                    }
-                    break;
-                }
-                // Also after a rebalance was served, so this does not mean that the topics are empty.
-                None => break,
-            }
-        }
-        records.is_empty() || self.inbound.send(Inbound::Records(records)).is_ok()
-    }
-
-    fn envelope(&mut self, message: &BorrowedMessage<'_>) -> Envelope {
-        let topic = match self.topics.get(message.topic()) {
-            Some(topic) => topic.clone(),
-            None => {
-                let topic: Arc<str> = message.topic().into();
-                self.topics.insert(message.topic().to_owned(), topic.clone());
-                topic
-            }
-        };
-        // Copied, not borrowed: one retained message would pin its whole fetch buffer.
-        Envelope {
-            at: Coordinates { topic, partition: message.partition(), offset: message.offset() },
-            timestamp_ms: message.timestamp().to_millis(),
-            key: message.key().map(Bytes::copy_from_slice),
-            value: message.payload().map(Bytes::copy_from_slice),
-            headers: headers::read(message),
-        }
-    }
-
-    /// An event for the stage, or `None` for what heals by itself.
-    fn classify(&mut self, error: KafkaError) -> Option<Inbound> {
-        use RDKafkaErrorCode as E;
-        let is_fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
-        match error.rdkafka_error_code() {
-            Some(code) if is_authorisation(code) => {
-                Some(Inbound::Failed(self.client.context().not_allowed(code)))
-            }
-            Some(E::AutoOffsetReset | E::OffsetOutOfRange) => Some(Inbound::Reread),
-            // The code of a fatal error is what caused it.
-            code if is_fatal || code == Some(E::Fatal) => {
-                Some(Inbound::Failed(Error::Client { what: "consume".into(), source: error }))
-            }
-            code => {
-                if code.is_some_and(is_missing) {
-                    self.missing_since.get_or_insert_with(Instant::now);
-                }
-                // Brokers that are away say so several times a second.
-                if self.last_complaint.is_none_or(|at| at.elapsed() > Duration::from_secs(5)) {
-                    self.last_complaint = Some(Instant::now());
-                    tracing::warn!(%error, "consuming goes on when this heals");
-                }
-                None
-            }
-        }
-    }
-
-    /// A topic that the brokers have missed for longer than they need to agree that it is there: it was
-    /// deleted, and does not come back by itself. librdkafka says so once, so it is asked again here.
-    fn missing_topic(&mut self) -> Option<String> {
-        let since = self.missing_since?;
-        if self.asked_at.is_some_and(|at| at.elapsed() < MISSING_ASK) {
-            return None;
-        }
-        self.asked_at = Some(Instant::now());
-        let mut missing = None;
-        for topic in self.client.context().topics() {
-            // Brokers that are away can come back.
-            let metadata = self.client.fetch_metadata(Some(topic), MISSING_ASK).ok()?;
-            if metadata.topics().iter().any(|found| found.error().is_some_and(|code| is_missing(code.into())))
-            {
-                missing = Some(topic.to_owned());
-            }
-        }
-        if missing.is_none() {
-            self.missing_since = None;
-        }
-        missing.filter(|_| since.elapsed() >= self.missing_grace)
-    }
-
-    fn rewind(&mut self, partitions: Vec<TopicPartition>) {
-        let context = self.client.context().clone();
-        // A rebalance may have come between the wish and now; what is gone is its next owner's to read.
-        let partitions = self.still_assigned(partitions);
-        let Some(starts) = context.resolve(&self.client, &partitions) else { return };
-        let mut list = TopicPartitionList::new();
-        let mut read = Vec::new();
-        for (partition, start) in starts {
-            match start {
-                Start::From(offset) => {
-                    add(&mut list, &partition, offset);
-                    read.push(partition);
-                }
-                Start::Skipping { first, .. } => {
-                    add(&mut list, &partition, Offset::Offset(first));
-                    read.push(partition);
-                }
-                Start::Halted { committed, log } => {
-                    let mut halted = TopicPartitionList::new();
-                    halted.add_partition(&partition.topic, partition.partition);
-                    let _ = self.client.pause(&halted);
-                    let _ = self.inbound.send(Inbound::Halted { partition, committed, log });
-                }
-            }
-        }
-        if read.is_empty() {
-            return;
-        }
-        let event = match self.read_from(list) {
-            Ok(()) => Inbound::Rewound(read),
-            Err(error) => {
-                tracing::warn!(%error, "could not move to the committed offsets; trying again");
-                pause(SETTLE / 20);
-                // The stage still refuses these partitions' records, so asking it again loses nothing.
-                Inbound::Reread
-            }
-        };
-        let _ = self.inbound.send(event);
-    }
-
-    fn still_assigned(&self, mut partitions: Vec<TopicPartition>) -> Vec<TopicPartition> {
-        // That cannot be asked only of a client that is broken, and then polling says so.
-        let assigned = self.client.assignment().map(|all| named(&all)).unwrap_or_default();
-        partitions.retain(|partition| assigned.contains(partition));
-        partitions
-    }
-
-    /// Moves the consumer. A partition whose position fell out of its log is not fetched any more and cannot
-    /// be sought either; such a one is given back and taken again.
-    fn read_from(&self, list: TopicPartitionList) -> Result<(), KafkaError> {
-        let sought = self.client.seek_partitions(list.clone(), Duration::from_secs(10))?;
-        let mut again = TopicPartitionList::new();
-        for element in sought.elements().iter().filter(|element| element.error().is_err()) {
-            let wanted = list.find_partition(element.topic(), element.partition());
-            let offset = wanted.map_or(Offset::Beginning, |wanted| wanted.offset());
-            again.add_partition_offset(element.topic(), element.partition(), offset)?;
-        }
-        if again.count() > 0 {
-            self.client.incremental_unassign(&again)?;
-            self.client.incremental_assign(&again)?;
-            let context = self.client.context();
-            let paused = context.paused();
-            if *paused {
-                self.client.pause(&again)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn leave(&mut self) {
-        self.client.unsubscribe();
-        let deadline = Instant::now() + Duration::from_secs(10);
-        let client = self.client.clone();
-        // Serves the last revoke. Records that still come are not handed over: their owner is the next one.
-        while client.assignment().is_ok_and(|a| a.count() > 0) && Instant::now() < deadline {
-            let _ = client.poll(POLL);
-        }
-    }
-}
-
-fn add(list: &mut TopicPartitionList, partition: &TopicPartition, offset: Offset) {
+pub(crate) fn add(list: &mut TopicPartitionList, partition: &TopicPartition, offset: Offset) {
     list.add_partition_offset(&partition.topic, partition.partition, offset)
         .expect("offsets of the log and `Beginning` are valid to assign");
 }
 
-fn named(list: &TopicPartitionList) -> Vec<TopicPartition> {
+pub(crate) fn named(list: &TopicPartitionList) -> Vec<TopicPartition> {
     list.elements()
         .iter()
         .map(|e| TopicPartition { topic: e.topic().into(), partition: e.partition() })

@@ -12,6 +12,8 @@ pub mod metric_names;
 mod offsets;
 mod outgoing;
 mod producer;
+mod reader;
+mod remade;
 mod start;
 mod topics;
 mod transactor;
@@ -21,6 +23,8 @@ pub use consumer::{Consumer, ConsumerOptions, Inbound};
 pub use error::Error;
 pub use membership::Membership;
 pub use outgoing::Outgoing;
+/// What a broker or the client answered: part of [`Error`].
+pub use rdkafka::types::RDKafkaErrorCode as ErrorCode;
 pub use start::BelowStart;
 pub use topics::{TopicFacts, Topics};
 pub use transactor::{Outcome, Transactor, TransactorOptions};

@@ -7,8 +7,10 @@ use std::{
 };
 
 use rdkafka::{
+    ClientConfig,
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
     client::DefaultClientContext,
+    consumer::BaseConsumer,
     error::KafkaError,
     metadata::{Metadata, MetadataTopic},
     types::RDKafkaErrorCode,
@@ -28,6 +30,7 @@ pub struct TopicFacts {
 /// Admin client for topics. Its calls block.
 pub struct Topics {
     client: AdminClient<DefaultClientContext>,
+    config: ClientConfig,
     brokers: String,
 }
 
@@ -47,8 +50,9 @@ impl Topics {
 
     /// Connects to the cluster.
     pub fn connect(connection: &Connection) -> Result<Self, Error> {
-        let client = connection.admin_config().create().map_err(Error::Settings)?;
-        Ok(Self { client, brokers: connection.brokers.clone() })
+        let config = connection.admin_config();
+        let client = config.create().map_err(Error::Settings)?;
+        Ok(Self { client, config, brokers: connection.brokers.clone() })
     }
 
     /// Partitions and size limits of these topics. A topic that does not exist is an error.
@@ -157,12 +161,30 @@ impl Topics {
                 Ok(metadata) => return Ok(metadata),
                 Err(error) if began.elapsed() >= PATIENCE => return Err(self.unreachable(error)),
                 Err(error) => {
+                    if let Some(code) = self.refused_sign_in() {
+                        let what = format!("sign in to the brokers at {}", self.brokers);
+                        return Err(Error::Unauthorised { what, code });
+                    }
                     tracing::warn!(brokers = self.brokers, %error, "no Kafka broker answers yet; waiting");
                     // Some errors come at once.
                     pause(KNOWN_AGAIN);
                 }
             }
         }
+    }
+
+    /// An admin client does not tell why its brokers are away, but a consumer does.
+    fn refused_sign_in(&self) -> Option<RDKafkaErrorCode> {
+        let consumer: BaseConsumer = self.config.clone().set("group.id", "twinlane-admin").create().ok()?;
+        let until = Instant::now() + SLICE;
+        while Instant::now() < until {
+            if let Some(Err(error)) = consumer.poll(SLICE / 10)
+                && let Some(code) = error.rdkafka_error_code().filter(|&code| is_authorisation(code))
+            {
+                return Some(code);
+            }
+        }
+        None
     }
 
     fn unreachable(&self, source: KafkaError) -> Error {

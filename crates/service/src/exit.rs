@@ -53,3 +53,31 @@ impl Failure {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use twinlane_runtime::Error as Stage;
+
+    use super::*;
+
+    #[test]
+    fn what_cannot_heal_ends_with_a_code_of_its_own_whether_at_start_or_in_a_stage() {
+        let unauthorised = || Kafka::Unauthorised {
+            what: "write".into(),
+            code: twinlane_kafka::ErrorCode::TopicAuthorizationFailed,
+        };
+        let failures = [
+            (Failure::Invalid("a setting".into()), 2),
+            (Failure::Kafka(unauthorised()), 3),
+            (Failure::Stage(Stage::Kafka(unauthorised())), 3),
+            (Failure::Stage(Stage::Kafka(Kafka::MissingTopic("events".into()))), 4),
+            (Failure::Stage(Stage::Kafka(Kafka::Fenced("id".into()))), 5),
+            (Failure::Stage(Stage::ThreadDied("model")), 1),
+            (Failure::SlowStop, 1),
+        ];
+        for (failure, code) in failures {
+            // An exit code shows itself in no other way.
+            assert_eq!(format!("{:?}", failure.code()), format!("{:?}", ExitCode::from(code)), "{failure}");
+        }
+    }
+}

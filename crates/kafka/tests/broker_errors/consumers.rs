@@ -10,7 +10,7 @@ use rdkafka::{
         RDKafkaRespErr::{self, *},
     },
 };
-use twinlane_kafka::{Error, Inbound};
+use twinlane_kafka::{Error, Inbound, Topics};
 
 use crate::support::{Cluster, EVENTS, GROUP, LIMIT, wait_for};
 
@@ -189,4 +189,24 @@ fn a_stop_ends_what_waits_for_brokers_that_are_away() {
     drop(transactor);
     drop(consumer);
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+}
+
+#[test]
+fn a_sign_in_that_is_refused_ends_the_stage_and_a_start() {
+    let mut cluster = Cluster::start();
+    // The mock knows no SASL, and hangs up on whoever tries.
+    for (name, value) in [
+        ("security.protocol", "SASL_PLAINTEXT"),
+        ("sasl.mechanism", "PLAIN"),
+        ("sasl.username", "nobody"),
+        ("sasl.password", "wrong"),
+    ] {
+        cluster.connection.common.insert(name.into(), value.into());
+    }
+    let (_consumer, inbound) = cluster.consumer();
+    assert_unauthorised(&wait_for(&inbound, failure), "sign in", "SASL in a stage");
+
+    let topics = Topics::connect(&cluster.connection).expect("the settings are fine");
+    let error = topics.describe(&[EVENTS.into()]).expect_err("nobody is let in");
+    assert_unauthorised(&error, "sign in", "SASL at start");
 }
