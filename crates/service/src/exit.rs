@@ -42,7 +42,8 @@ impl Failure {
             _ => None,
         };
         ExitCode::from(match (self, kafka) {
-            (_, Some(Kafka::Settings(_))) | (Failure::Invalid(_), _) => 2,
+            (_, Some(Kafka::Settings(_)))
+            | (Failure::Invalid(_) | Failure::Stage(twinlane_runtime::Error::Plan(_)), _) => 2,
             (_, Some(Kafka::Unauthorised { .. })) => 3,
             (_, Some(Kafka::MissingTopic(_) | Kafka::Partitions { .. } | Kafka::Refused { .. })) => 4,
             (_, Some(Kafka::Fenced(_))) => 5,
@@ -72,6 +73,7 @@ mod tests {
             (Failure::Stage(Stage::Kafka(unauthorised())), 3),
             (Failure::Stage(Stage::Kafka(Kafka::MissingTopic("events".into()))), 4),
             (Failure::Stage(Stage::Kafka(Kafka::Fenced("id".into()))), 5),
+            (Failure::Stage(Stage::Plan("no such field".into())), 2),
             (Failure::Stage(Stage::ThreadDied("model")), 1),
             (Failure::SlowStop, 1),
         ];
