@@ -26,6 +26,8 @@ pub(crate) struct Rig {
     /// The folder of the binaries with fail points.
     pub(crate) armed: Option<PathBuf>,
     pub(crate) interrupted: Arc<AtomicBool>,
+    /// Something broke that the rig itself needs.
+    pub(crate) broken: AtomicBool,
 }
 
 /// After so long without recovery there will be none.
@@ -108,10 +110,13 @@ impl Rig {
         }
     }
 
-    /// Fails once Ctrl-C was pressed.
+    /// Fails once Ctrl-C was pressed, or the rig itself is broken.
     pub(crate) fn go_on(&self) -> Result<()> {
         if self.interrupted.load(Ordering::SeqCst) {
             bail!("interrupted; everything is stopped");
+        }
+        if self.broken.load(Ordering::SeqCst) {
+            bail!("broken off");
         }
         Ok(())
     }

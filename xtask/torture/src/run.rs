@@ -84,6 +84,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
         bootstrap,
         armed: arguments.armed.clone(),
         interrupted,
+        broken: AtomicBool::new(false),
     };
     println!("three brokers and six services run; their logs are in {}", logs.display());
 
@@ -96,7 +97,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
         injections: Mutex::default(),
     };
     let broken_off = course.play(seed, kinds).err();
-    rig.go_on()?;
+    if rig.interrupted.load(Ordering::SeqCst) {
+        rig.go_on()?;
+    }
     let (injections, elapsed) = (course.injections(), began.elapsed());
     if let Some(error) = &broken_off {
         println!("broken off: {error:#}");
@@ -213,7 +216,7 @@ impl Course<'_> {
             while !nemesis.is_finished() {
                 if let Err(error) = self.rig.fleet.supervise().and_then(|()| self.rig.feed.check()) {
                     // The nemesis ends at its next pause.
-                    self.rig.interrupted.store(true, Ordering::SeqCst);
+                    self.rig.broken.store(true, Ordering::SeqCst);
                     let _ = nemesis.join();
                     return Err(error);
                 }

@@ -93,13 +93,14 @@ impl<T: Send + Sync + 'static> Producer<T> {
             .set("message.max.bytes", "2000000")
             .set("queue.buffering.max.messages", "1000000")
             .set("reconnect.backoff.max.ms", "1000")
+            .set("topic.metadata.refresh.interval.ms", "1000")
             .set("message.timeout.ms", limit.as_millis().to_string());
         let context = Reports { limit, delivered: Mutex::default(), failed: Mutex::default() };
         let inner = config.create_with_context(context).map_err(Error::kafka("creating a producer"))?;
         Ok(Self { inner })
     }
 
-    /// Hands an event over for sending; waits while the producer's queue is full.
+    /// Hands an event over for sending; waits while the producer's queue is full or its partition is not known yet.
     ///
     /// # Errors
     /// When librdkafka refuses the event, for example because it is too large.
@@ -118,7 +119,13 @@ impl<T: Send + Sync + 'static> Producer<T> {
         let mut record = Some(record);
         let sent = wait::until(Duration::from_secs(60), || match self.inner.send(record.take()?) {
             Ok(()) => Some(Ok(())),
-            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+            // A partition that was just added is known to the client after its next look at the topic.
+            Err((
+                KafkaError::MessageProduction(
+                    RDKafkaErrorCode::QueueFull | RDKafkaErrorCode::UnknownPartition,
+                ),
+                back,
+            )) => {
                 record = Some(back);
                 None
             }
