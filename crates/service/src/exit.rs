@@ -40,7 +40,7 @@ impl Failure {
             (_, Some(Kafka::Settings(_))) | (Failure::Invalid(_), _) => 2,
             (_, Some(Kafka::Unauthorised { .. })) => 3,
             (_, Some(Kafka::MissingTopic(_) | Kafka::Partitions { .. } | Kafka::Refused { .. })) => 4,
-            (_, Some(Kafka::Fenced(_))) => 5,
+            (_, Some(Kafka::Fenced(_) | Kafka::Superseded(_))) => 5,
             (Failure::Model(_) | Failure::Stage(twinlane_runtime::Error::Model { .. }), _) => 6,
             (_, Some(Kafka::Unreachable { .. })) => 7,
             _ => 1,
