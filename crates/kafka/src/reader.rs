@@ -102,7 +102,8 @@ impl Span {
         partitions: i32,
     ) -> Result<Self, Error> {
         let consumer = consumer(connection, client_id, true)?;
-        let ends = (0..partitions).map(|partition| Ok((partition, ends(connection, &consumer, topic, partition)?)));
+        let ends =
+            (0..partitions).map(|partition| Ok((partition, ends(connection, &consumer, topic, partition)?)));
         Ok(Self { topic: topic.clone(), partitions: ends.collect::<Result<_, Error>>()? })
     }
 
@@ -129,7 +130,14 @@ impl Span {
         }
         consumer.assign(&all).map_err(opening)?;
         let brokers = connection.brokers.clone();
-        Ok(SpanReader { consumer, brokers, topic: self.topic.clone(), open, passed: 0, heard: Instant::now() })
+        Ok(SpanReader {
+            consumer,
+            brokers,
+            topic: self.topic.clone(),
+            open,
+            passed: 0,
+            heard: Instant::now(),
+        })
     }
 }
 
@@ -151,9 +159,7 @@ impl SpanReader {
         self.heard = Instant::now();
         while !self.open.is_empty() {
             let (partition, record) = match self.consumer.poll(POLL) {
-                Some(Ok(message)) => {
-                    (message.partition(), Some((message.offset(), owned(&message))))
-                }
+                Some(Ok(message)) => (message.partition(), Some((message.offset(), owned(&message)))),
                 // The partition is read to its end; what is left of the span are offsets without a record.
                 Some(Err(KafkaError::PartitionEOF(partition))) => (partition, None),
                 Some(Err(error)) => match sorted(error.clone())? {
@@ -161,9 +167,9 @@ impl SpanReader {
                     _ => continue,
                 },
                 None if self.heard.elapsed() > PATIENCE => {
-                    return Err(self.silent(KafkaError::MessageConsumption(
-                        RDKafkaErrorCode::OperationTimedOut,
-                    )));
+                    return Err(
+                        self.silent(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut))
+                    );
                 }
                 None => continue,
             };

@@ -165,7 +165,9 @@ impl Sender {
             }
             Some((topic, code)) if is_refusal(code) => Err(Stop::Fail(Error::Refused { topic, code })),
             Some((_, code)) => match self.producer.client().fatal_error() {
-                Some(_) => Err(self.sorted(KafkaError::MessageProduction(RDKafkaErrorCode::Fatal), "produce")),
+                Some(_) => {
+                    Err(self.sorted(KafkaError::MessageProduction(RDKafkaErrorCode::Fatal), "produce"))
+                }
                 None => Err(Stop::Again(KafkaError::MessageProduction(code))),
             },
         }

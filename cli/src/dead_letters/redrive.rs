@@ -1,0 +1,220 @@
+//! `twinlane dead-letters redrive`: sends events that died once more, each in one transaction with the record that says
+//! so. The order of steps is what makes "once" true:
+//!
+//! ```text
+//!  start the sender ─► read <pipeline>.redriven ─► read dead letters ─► decide ─► transaction ─┐
+//!  (fences a former     to its stable end:          up to the end       (guard)   event + entry│
+//!  run, resolves what   all that any run sent       of the beginning       ▲                   │
+//!  it had open)                                                            └───────────────────┘
+//! ```
+//!
+//! A run that is fenced can commit nothing any more, so what the second run read stays true until the second run itself
+//! adds to it.
+
+use std::{
+    io::{self, BufRead as _, IsTerminal as _, Write as _},
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use chrono::Utc;
+use twinlane_kafka::{Outgoing, Sender, SenderOptions, Span};
+use twinlane_record::Reason;
+use twinlane_service::Failure;
+
+use super::{
+    CLIENT, Desk,
+    arguments::Redrive,
+    filter::Filter,
+    guard::{self, Guard},
+    letter::Letter,
+    redriven::{self, Redriven},
+    tally::{Tally, counted},
+};
+
+/// With the records, it bounds how long a transaction takes and what is in memory.
+const TRANSACTION_BYTES: usize = 4 << 20;
+const PROGRESS: Duration = Duration::from_secs(2);
+/// Ended by Ctrl-C, with some left: nobody may take that for all.
+const INTERRUPTED: u8 = 130;
+
+pub(crate) fn redrive(arguments: &Redrive) -> Result<ExitCode, Failure> {
+    let desk = Desk::open(&arguments.pipeline, &arguments.cluster)?;
+    let facts = desk.topics.describe(&guard::topics(desk.plan(), arguments.to))?;
+    let limit_deaths = arguments.limit_deaths.get();
+    let guard = Guard { plan: desk.plan(), facts: &facts, to: arguments.to, limit_deaths };
+    let span = desk.span()?;
+    let stop = Stop::on_interrupt()?;
+    let run = |redriven, sender| Run {
+        desk: &desk,
+        guard,
+        filter: arguments.selection.filter(),
+        limit: arguments.selection.limit.map_or(u64::MAX, std::num::NonZero::get),
+        per_transaction: arguments.per_transaction.get(),
+        redriven,
+        sender,
+        stop: &stop,
+        batch: Batch::default(),
+        tally: Tally::default(),
+        told: Instant::now(),
+    };
+    if arguments.dry_run || !arguments.yes {
+        let mut preview = run(desk.redriven()?, None);
+        preview.all(&span)?;
+        println!("{} would be redriven{}", counted(preview.tally.total()), preview.tally);
+        if arguments.dry_run || preview.tally.total() == 0 || stop.asked() {
+            return Ok(stop.code());
+        }
+        if !confirmed()? {
+            println!("nothing was sent");
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+    redriven::create(&desk.topics, &desk.redriven_topic)?;
+    let least = facts.values().map(|facts| facts.max_message_bytes).min();
+    let options = SenderOptions {
+        client_id: CLIENT,
+        transactional_id: &transactional_id(&desk),
+        max_batch_bytes: least.unwrap_or(usize::MAX),
+        notice: |what| eprintln!("twinlane: {what}"),
+    };
+    let sender = Sender::start(&desk.connection, options)?;
+    // Only now: what a former run had under way is resolved, and it can add nothing.
+    let mut run = run(desk.redriven()?, Some(sender));
+    let ended = run.all(&span);
+    let stopped = if stop.asked() { "; stopped, run it again for the rest" } else { "" };
+    println!("{} redriven{stopped}{}", counted(run.tally.total()), run.tally);
+    ended.map(|()| stop.code())
+}
+
+/// Stable, and another than any stage's, which ends with the replica's number.
+fn transactional_id(desk: &Desk) -> String {
+    format!("{}{}.redrive", desk.located.settings.transactional_prefix, desk.plan().pipeline)
+}
+
+fn confirmed() -> Result<bool, Failure> {
+    if !io::stdin().is_terminal() {
+        return Err(Failure::Invalid(
+            "there is nobody to ask whether to send them; say --yes, or --dry-run to only look".into(),
+        ));
+    }
+    print!("send them? [y/N] ");
+    let mut answer = String::new();
+    let read = io::stdout().flush().and_then(|()| io::stdin().lock().read_line(&mut answer));
+    read.map_err(|error| Failure::Other(error.into()))?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}
+
+/// One look through the dead letters, with a sender or without.
+struct Run<'r> {
+    desk: &'r Desk,
+    guard: Guard<'r>,
+    filter: Filter,
+    limit: u64,
+    per_transaction: usize,
+    redriven: Redriven,
+    /// None: only counts.
+    sender: Option<Sender>,
+    stop: &'r Stop,
+    batch: Batch,
+    tally: Tally,
+    told: Instant,
+}
+
+/// What the next transaction holds.
+#[derive(Default)]
+struct Batch {
+    /// Events, each followed by its entry.
+    records: Vec<Outgoing>,
+    bytes: usize,
+    reasons: Vec<Reason>,
+}
+
+impl Run<'_> {
+    fn all(&mut self, span: &Span) -> Result<(), Failure> {
+        let mut reader = span.read(&self.desk.connection, CLIENT)?;
+        let size = span.offsets().max(1);
+        while self.tally.total() + (self.batch.reasons.len() as u64) < self.limit
+            && let Some(record) = reader.next()?
+        {
+            self.progress(reader.passed() * 100 / size);
+            match Letter::read(self.desk.plan(), &record) {
+                None => self.tally.strangers += 1,
+                Some(letter) if self.filter.takes(&letter) => self.take(&letter),
+                Some(_) => {}
+            }
+            if self.batch.reasons.len() >= self.per_transaction || self.batch.bytes >= TRANSACTION_BYTES {
+                self.send()?;
+            }
+            if self.stop.asked() {
+                return Ok(());
+            }
+        }
+        self.send()
+    }
+
+    fn take(&mut self, letter: &Letter<'_>) {
+        match self.guard.decide(letter, &self.redriven) {
+            Err(why) => self.tally.leave(why),
+            Ok(event) => {
+                let now_ms = Utc::now().timestamp_millis();
+                let entry = self.redriven.enter(&self.desk.redriven_topic, letter, &event, now_ms);
+                self.batch.bytes += event.wire_size() + entry.wire_size();
+                self.batch.reasons.push(letter.dead.reason);
+                // What is only counted need not be kept.
+                if self.sender.is_some() {
+                    self.batch.records.extend([event, entry]);
+                }
+            }
+        }
+    }
+
+    fn send(&mut self) -> Result<(), Failure> {
+        let batch = std::mem::take(&mut self.batch);
+        if let Some(sender) = &self.sender
+            && !batch.records.is_empty()
+        {
+            sender.send(&batch.records)?;
+        }
+        batch.reasons.into_iter().for_each(|reason| self.tally.take(reason));
+        Ok(())
+    }
+
+    fn progress(&mut self, percent: u64) {
+        if self.told.elapsed() >= PROGRESS {
+            self.told = Instant::now();
+            let done = if self.sender.is_some() { "redriven" } else { "to be redriven" };
+            eprintln!("{} {done}, {percent} % of the topic read", counted(self.tally.total()));
+        }
+    }
+}
+
+/// Whether somebody wants this to end: the first Ctrl-C or SIGTERM asks, the second does not wait.
+struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    fn on_interrupt() -> Result<Self, Failure> {
+        let asked = Arc::new(AtomicBool::new(false));
+        let handler = asked.clone();
+        ctrlc::set_handler(move || {
+            if handler.swap(true, Ordering::SeqCst) {
+                std::process::exit(i32::from(INTERRUPTED));
+            }
+            eprintln!("twinlane: ending after the transaction that is under way; again ends at once");
+        })
+        .map_err(|error| Failure::Other(error.into()))?;
+        Ok(Self(asked))
+    }
+
+    fn asked(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    fn code(&self) -> ExitCode {
+        if self.asked() { ExitCode::from(INTERRUPTED) } else { ExitCode::SUCCESS }
+    }
+}

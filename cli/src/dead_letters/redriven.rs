@@ -1,0 +1,228 @@
+//! What was sent again: a compacted topic, `<pipeline>.redriven`, that has a record per redriven dead letter. Its key is
+//! where the dead letter stands, its value says where the event went. Each is written in the transaction that sends
+//! its event, so that whoever reads the topic to its stable end knows what was sent: all of it, and nothing else.
+//!
+//! A tombstone under a key forgets that its dead letter was sent.
+
+use std::{collections::HashMap, sync::Arc};
+
+use serde_json::{Value as Json, json};
+use twinlane_kafka::{Connection, Error, Outgoing, Span, Topics};
+use twinlane_pipeline::Plan;
+use twinlane_record::{Coordinates, Envelope, Headers};
+use twinlane_service::Failure;
+
+use super::{CLIENT, letter::Letter};
+
+/// What is known of a dead letter that was sent again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    /// Which letter it was: its source coordinates and its time of death. A topic that was made anew gives its
+    /// offsets a second time, to other letters.
+    letter: Option<(Coordinates, i64)>,
+    /// Where it went, `topic/partition`.
+    pub(crate) to: String,
+    /// When, milliseconds since the Unix epoch.
+    pub(crate) time_ms: i64,
+}
+
+/// All that was sent again of one dead-letter topic.
+#[derive(Debug)]
+pub(crate) struct Redriven {
+    dead_letters: Arc<str>,
+    entries: HashMap<(i32, i64), Entry>,
+}
+
+/// The topic's name.
+pub(crate) fn topic(plan: &Plan) -> Result<Arc<str>, Failure> {
+    let name = format!("{}.redriven", plan.pipeline);
+    let others = plan.topics().into_iter().map(|topic| topic.name);
+    let mut others = others.chain(plan.sources.iter().map(|source| source.topic.clone()));
+    if others.any(|other| *other == name) {
+        return Err(Failure::Invalid(format!(
+            "topic `{name}` is where redriven dead letters are recorded, and the pipeline uses it for something else; give that another name"
+        )));
+    }
+    Ok(name.into())
+}
+
+/// Makes the topic if it is not there; true if it was made.
+pub(crate) fn create(topics: &Topics, topic: &Arc<str>) -> Result<bool, Error> {
+    Ok(!topics.create_missing(&[(topic.clone(), 1)], &[("cleanup.policy", "compact")])?.is_empty())
+}
+
+impl Redriven {
+    /// Nothing was sent yet.
+    pub(crate) fn new(dead_letters: &Arc<str>) -> Self {
+        Self { dead_letters: dead_letters.clone(), entries: HashMap::new() }
+    }
+
+    /// Reads the topic to its stable end. One that is not there holds nothing.
+    pub(crate) fn read(
+        connection: &Connection,
+        topics: &Topics,
+        topic: &Arc<str>,
+        dead_letters: &Arc<str>,
+    ) -> Result<Self, Error> {
+        let mut redriven = Self::new(dead_letters);
+        let facts = match topics.describe(std::slice::from_ref(topic)) {
+            Ok(facts) => facts,
+            Err(Error::MissingTopic(_)) => return Ok(redriven),
+            Err(error) => return Err(error),
+        };
+        let partitions = facts.get(topic).map_or(0, |facts| facts.partitions);
+        let mut reader = Span::of(connection, CLIENT, topic, partitions)?.read(connection, CLIENT)?;
+        while let Some(record) = reader.next()? {
+            redriven.take(&record);
+        }
+        Ok(redriven)
+    }
+
+    fn take(&mut self, record: &Envelope) {
+        let key = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok());
+        let Some(at) = key.and_then(|key| key.parse::<Coordinates>().ok()) else { return };
+        if at.topic != self.dead_letters {
+            return;
+        }
+        match &record.value {
+            Some(value) => self.entries.insert((at.partition, at.offset), entry(value)),
+            None => self.entries.remove(&(at.partition, at.offset)),
+        };
+    }
+
+    /// What became of a dead letter, if it was sent again.
+    pub(crate) fn of(&self, letter: &Letter<'_>) -> Option<&Entry> {
+        let at = &letter.record.at;
+        if at.topic != self.dead_letters {
+            return None;
+        }
+        let entry = self.entries.get(&(at.partition, at.offset))?;
+        // An entry that says nothing still stands for something that was sent.
+        let is_it = |(source, died): &(Coordinates, i64)| {
+            *source == letter.dead.source && *died == letter.dead.time_ms
+        };
+        entry.letter.as_ref().is_none_or(is_it).then_some(entry)
+    }
+
+    /// Takes down that this letter goes to `sent`'s topic, and gives the record that says so to others.
+    pub(crate) fn enter(
+        &mut self,
+        topic: &Arc<str>,
+        letter: &Letter<'_>,
+        sent: &Outgoing,
+        now_ms: i64,
+    ) -> Outgoing {
+        let at = &letter.record.at;
+        let to = format!("{}/{}", sent.topic, sent.partition);
+        let (source, died) = (letter.dead.source.clone(), letter.dead.time_ms);
+        let value =
+            json!({ "source": source.to_string(), "died": died, "to": to, "redriven": now_ms }).to_string();
+        let entry = Entry { letter: Some((source, died)), to, time_ms: now_ms };
+        self.entries.insert((at.partition, at.offset), entry);
+        Outgoing {
+            topic: topic.clone(),
+            partition: 0,
+            key: Some(at.to_string().into()),
+            value: Some(value.into()),
+            headers: Headers::default(),
+            timestamp_ms: Some(now_ms),
+        }
+    }
+}
+
+fn entry(value: &[u8]) -> Entry {
+    let json: Json = serde_json::from_slice(value).unwrap_or_default();
+    let source = json["source"].as_str().and_then(|source| source.parse().ok());
+    Entry {
+        letter: source.zip(json["died"].as_i64()),
+        to: json["to"].as_str().unwrap_or("?").to_owned(),
+        time_ms: json["redriven"].as_i64().unwrap_or(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use twinlane_record::{DeadLetter, Reason};
+
+    use super::*;
+
+    fn at(offset: i64) -> Coordinates {
+        Coordinates { topic: "dead".into(), partition: 1, offset }
+    }
+
+    fn record(offset: i64) -> Envelope {
+        Envelope { at: at(offset), timestamp_ms: None, key: None, value: None, headers: Headers::default() }
+    }
+
+    fn letter(record: &Envelope) -> Letter<'_> {
+        let dead = DeadLetter {
+            source: Coordinates { topic: "events".into(), partition: 2, offset: 40 },
+            stage: "router".into(),
+            reason: Reason::NoRoute,
+            detail: String::new(),
+            model_digest: None,
+            time_ms: 9,
+            deaths: 1,
+        };
+        Letter { record, dead, route: None, task: None, is_truncated: false }
+    }
+
+    /// What the next run reads of what this one entered.
+    fn read_back(entered: Outgoing) -> Redriven {
+        let Outgoing { key, value, headers, .. } = entered;
+        let mut redriven = Redriven::new(&"dead".into());
+        redriven.take(&Envelope { key, value, headers, ..record(0) });
+        redriven
+    }
+
+    fn enter(offset: i64) -> Outgoing {
+        let sent = Outgoing {
+            topic: "events".into(),
+            partition: 2,
+            key: None,
+            value: None,
+            headers: Headers::default(),
+            timestamp_ms: None,
+        };
+        let mut redriven = Redriven::new(&"dead".into());
+        let entered = redriven.enter(&"shop.redriven".into(), &letter(&record(offset)), &sent, 77);
+        assert!(redriven.of(&letter(&record(offset))).is_some(), "the run that sends it knows it, too");
+        entered
+    }
+
+    #[test]
+    fn what_one_run_enters_the_next_reads() {
+        let redriven = read_back(enter(5));
+        let known = redriven.of(&letter(&record(5))).expect("known").clone();
+        assert_eq!((known.to.as_str(), known.time_ms), ("events/2", 77));
+        assert_eq!(redriven.of(&letter(&record(6))), None);
+    }
+
+    #[test]
+    fn a_topic_made_anew_gives_old_offsets_to_letters_that_were_never_sent() {
+        let redriven = read_back(enter(5));
+        let record = record(5);
+        let mut other = letter(&record);
+        other.dead.time_ms += 1;
+        assert_eq!(redriven.of(&other), None);
+    }
+
+    #[test]
+    fn an_entry_that_nobody_can_read_counts_as_sent_and_a_tombstone_forgets_it() {
+        let mut redriven = Redriven::new(&"dead".into());
+        let key = Some(at(5).to_string().into());
+        redriven.take(&Envelope { key: key.clone(), value: Some("{".into()), ..record(0) });
+        assert!(redriven.of(&letter(&record(5))).is_some());
+        redriven.take(&Envelope { key, value: None, ..record(0) });
+        assert!(redriven.of(&letter(&record(5))).is_none());
+    }
+
+    #[test]
+    fn entries_of_another_dead_letter_topic_and_strangers_say_nothing() {
+        let mut redriven = Redriven::new(&"dead".into());
+        for key in ["other/1/5", "dead", ""] {
+            redriven.take(&Envelope { key: Some(key.into()), value: Some("{}".into()), ..record(0) });
+        }
+        assert!(redriven.entries.is_empty());
+    }
+}
