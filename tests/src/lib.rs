@@ -60,6 +60,31 @@ impl Shop {
         &self.bootstrap
     }
 
+    /// Replaces text of the pipeline file, as one does who repairs it; services read it when they start.
+    ///
+    /// # Panics
+    /// When the text is not there.
+    pub fn repair(&self, from: &str, to: &str) {
+        let file = self.folder.path().join("pipeline.yaml");
+        let text = std::fs::read_to_string(&file).expect("the file");
+        assert!(text.contains(from), "`{from}` is not in the pipeline file:\n{text}");
+        std::fs::write(file, text.replace(from, to)).expect("written");
+    }
+
+    /// Starts the `twinlane` command with these words on this cluster; `PIPELINE` among them stands for the shop's.
+    pub fn twinlane(&self, words: &[&str]) -> Service {
+        let folder = self.folder.path().to_string_lossy();
+        let words = words.iter().map(|&word| if word == "PIPELINE" { &folder } else { word });
+        let options = ServiceOptions {
+            name: client::unique("twinlane"),
+            program: binary("twinlane"),
+            arguments: words.chain(["--brokers", &self.bootstrap]).map(str::to_owned).collect(),
+            logs: self.folder.path().to_owned(),
+            ..ServiceOptions::default()
+        };
+        Service::spawn(&options).expect("spawned")
+    }
+
     /// Starts a service and waits until it is ready.
     pub fn start(&self, service: &str, ordinal: u32) -> Service {
         let admin = free_port().expect("a free port");
