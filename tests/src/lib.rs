@@ -34,7 +34,12 @@ pub struct Shop {
 impl Shop {
     /// Writes the pipeline file and creates its source topics.
     pub fn open() -> Self {
-        let bootstrap = Broker::shared().bootstrap().to_owned();
+        Self::open_at(Broker::shared().bootstrap())
+    }
+
+    /// As [`Shop::open`], on a cluster of the test's own.
+    pub fn open_at(bootstrap: &str) -> Self {
+        let bootstrap = bootstrap.to_owned();
         let name = client::unique("shop").to_lowercase().replace(['.', '_'], "-");
         let folder = tempfile::tempdir().expect("a temporary folder");
         let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/inference/tests/models");

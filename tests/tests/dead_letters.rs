@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Value as Json, json};
 use twinlane_testkit::{
-    Service,
+    Broker, BrokerOptions, Service,
     checker::{Checker, Expected},
     client, wait,
 };
@@ -300,6 +300,24 @@ fn a_second_redrive_goes_on_and_the_first_ends_even_if_it_slept_meanwhile() {
     let (code, told) = ended(first);
     assert_eq!(code, Some(5), "{told}");
     assert!(told.contains("the same command was begun again"), "{told}");
+    SourceTopic::read(&shop).check(&shop, EVENTS);
+}
+
+#[test]
+fn a_redrive_outlives_a_broker_that_goes_away_and_comes_back() {
+    const EVENTS: usize = 1_000;
+    let mut broker = Broker::start_own(&BrokerOptions::default()).expect("a Kafka of its own");
+    let shop = Shop::open_at(broker.bootstrap());
+    let_die(&shop, &(0..EVENTS as u32).map(unheard).collect::<Vec<_>>());
+    let redrive = shop.twinlane(&["dead-letters", "redrive", "--yes", "PIPELINE", "--per-transaction", "1"]);
+    wait::until(LIMIT, || (shop.committed("redriven") > 0).then_some(())).expect("it sends");
+    broker.kill_node(0);
+    broker.restart_node(0).expect("it comes back");
+    let (code, told) = ended(redrive);
+    assert_eq!(code, Some(0), "{told}");
+    assert!(told.contains(&format!("{EVENTS} dead letters redriven")), "{told}");
+    assert!(told.lines().any(|line| line.starts_with("twinlane: ")), "nothing was said of the wait:\n{told}");
+    println!("{told}");
     SourceTopic::read(&shop).check(&shop, EVENTS);
 }
 

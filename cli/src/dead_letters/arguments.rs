@@ -41,7 +41,8 @@ nothing. Two at once: the second goes on, the first ends with exit code 5.
 
 --to source  the event stands anew at the end of its source partition and is routed
              again; its answer names these new coordinates, where the header
-             twinlane-redriven-from names the dead letter
+             twinlane-redriven-from names the dead letter. Whoever else reads that
+             topic sees the event a second time
 --to lane    the event goes to the lane that refused it, past the router, and its
              answer names the coordinates that it always had. Sources that are read
              without a router have no lane topic: theirs go to the source

@@ -89,8 +89,8 @@ impl Guard<'_> {
         }
         let mut headers = letter.record.headers.without_reserved();
         let (topic, partition) = match self.to {
-            To::Lane if source.direct.is_none() => self.to_lane(letter, &mut headers)?,
-            _ => self.to_source(source, from.partition)?,
+            To::Lane if source.direct.is_none() => self.on_lane(letter, &mut headers)?,
+            _ => self.on_source(source, from.partition)?,
         };
         headers.push(headers::DEAD_COUNT, letter.dead.deaths.to_string());
         headers.push(headers::REDRIVEN_FROM, letter.record.at.to_string());
@@ -106,7 +106,7 @@ impl Guard<'_> {
         if record.wire_size() > limit { Err(Left::TooLarge) } else { Ok(record) }
     }
 
-    fn to_source(&self, source: &Source, partition: i32) -> Result<(Arc<str>, i32), Left> {
+    fn on_source(&self, source: &Source, partition: i32) -> Result<(Arc<str>, i32), Left> {
         let partitions = self.facts.get(&source.topic).map_or(0, |facts| facts.partitions);
         if (0..partitions).contains(&partition) {
             Ok((source.topic.clone(), partition))
@@ -116,7 +116,7 @@ impl Guard<'_> {
     }
 
     /// The lane's topic and the router's partition of it, with the headers that the router adds.
-    fn to_lane(&self, letter: &Letter<'_>, headers: &mut Headers) -> Result<(Arc<str>, i32), Left> {
+    fn on_lane(&self, letter: &Letter<'_>, headers: &mut Headers) -> Result<(Arc<str>, i32), Left> {
         let route = letter.route.as_ref().ok_or(Left::NoLane)?;
         let known = self.plan.routes.iter().find(|known| known.name == *route).ok_or(Left::NoLane)?;
         let Action::Score { task, lane } = known.action else { return Err(Left::NoLane) };

@@ -32,7 +32,7 @@ pub(crate) fn list(arguments: &List) -> Result<ExitCode, Failure> {
         return Ok(ExitCode::SUCCESS);
     }
     while tally.total() < limit
-        && let Some(record) = reader.next()?
+        && let Some(record) = reader.next_record()?
     {
         let Some(letter) = Letter::read(desk.plan(), &record) else {
             tally.strangers += 1;

@@ -22,7 +22,7 @@ use std::{
 };
 
 use chrono::Utc;
-use twinlane_kafka::{Outgoing, Sender, SenderOptions, Span};
+use twinlane_kafka::{Outgoing, Sender, SenderOptions, Sent, Span};
 use twinlane_record::Reason;
 use twinlane_service::Failure;
 
@@ -30,14 +30,16 @@ use super::{
     CLIENT, Desk,
     arguments::Redrive,
     filter::Filter,
-    guard::{self, Guard},
+    guard::{self, Guard, Left},
     letter::Letter,
-    redriven::{self, Redriven},
+    redriven::{self, By, Redriven},
     tally::{Tally, counted},
 };
 
 /// With the records, it bounds how long a transaction takes and what is in memory.
 const TRANSACTION_BYTES: usize = 4 << 20;
+/// Brokers that go away cost one each; a run that cannot send at all must end.
+const RESTARTS: u32 = 20;
 const PROGRESS: Duration = Duration::from_secs(2);
 /// Ended by Ctrl-C, with some left: nobody may take that for all.
 const INTERRUPTED: u8 = 130;
@@ -60,6 +62,7 @@ pub(crate) fn redrive(arguments: &Redrive) -> Result<ExitCode, Failure> {
         stop: &stop,
         batch: Batch::default(),
         tally: Tally::default(),
+        restarts: RESTARTS,
         told: Instant::now(),
     };
     if arguments.dry_run || !arguments.yes {
@@ -75,14 +78,7 @@ pub(crate) fn redrive(arguments: &Redrive) -> Result<ExitCode, Failure> {
         }
     }
     redriven::create(&desk.topics, &desk.redriven_topic)?;
-    let least = facts.values().map(|facts| facts.max_message_bytes).min();
-    let options = SenderOptions {
-        client_id: CLIENT,
-        transactional_id: &transactional_id(&desk),
-        max_batch_bytes: least.unwrap_or(usize::MAX),
-        notice: |what| eprintln!("twinlane: {what}"),
-    };
-    let sender = Sender::start(&desk.connection, options)?;
+    let sender = guard.sender(&desk)?;
     // Only now: what a former run had under way is resolved, and it can add nothing.
     let mut run = run(desk.redriven()?, Some(sender));
     let ended = run.all(&span);
@@ -91,9 +87,19 @@ pub(crate) fn redrive(arguments: &Redrive) -> Result<ExitCode, Failure> {
     ended.map(|()| stop.code())
 }
 
-/// Stable, and another than any stage's, which ends with the replica's number.
-fn transactional_id(desk: &Desk) -> String {
-    format!("{}{}.redrive", desk.located.settings.transactional_prefix, desk.plan().pipeline)
+impl Guard<'_> {
+    fn sender(&self, desk: &Desk) -> Result<Sender, Failure> {
+        let prefix = &desk.located.settings.transactional_prefix;
+        let least = self.facts.values().map(|facts| facts.max_message_bytes).min();
+        let options = SenderOptions {
+            client_id: CLIENT,
+            // Another than any stage's, which ends with the replica's number.
+            transactional_id: &format!("{prefix}{}.redrive", desk.plan().pipeline),
+            max_batch_bytes: least.unwrap_or(usize::MAX),
+            notice: |what| eprintln!("twinlane: {what}"),
+        };
+        Ok(Sender::start(&desk.connection, options)?)
+    }
 }
 
 fn confirmed() -> Result<bool, Failure> {
@@ -122,24 +128,31 @@ struct Run<'r> {
     stop: &'r Stop,
     batch: Batch,
     tally: Tally,
+    /// How often the sender may still be started anew.
+    restarts: u32,
     told: Instant,
 }
 
 /// What the next transaction holds.
 #[derive(Default)]
 struct Batch {
-    /// Events, each followed by its entry.
-    records: Vec<Outgoing>,
+    redriven: Vec<Again>,
     bytes: usize,
-    reasons: Vec<Reason>,
+}
+
+/// An event that is sent once more, and the record that says so.
+struct Again {
+    event: Outgoing,
+    entry: Outgoing,
+    reason: Reason,
 }
 
 impl Run<'_> {
     fn all(&mut self, span: &Span) -> Result<(), Failure> {
         let mut reader = span.read(&self.desk.connection, CLIENT)?;
         let size = span.offsets().max(1);
-        while self.tally.total() + (self.batch.reasons.len() as u64) < self.limit
-            && let Some(record) = reader.next()?
+        while self.tally.total() + (self.batch.redriven.len() as u64) < self.limit
+            && let Some(record) = reader.next_record()?
         {
             self.progress(reader.passed() * 100 / size);
             match Letter::read(self.desk.plan(), &record) {
@@ -147,7 +160,7 @@ impl Run<'_> {
                 Some(letter) if self.filter.takes(&letter) => self.take(&letter),
                 Some(_) => {}
             }
-            if self.batch.reasons.len() >= self.per_transaction || self.batch.bytes >= TRANSACTION_BYTES {
+            if self.batch.redriven.len() >= self.per_transaction || self.batch.bytes >= TRANSACTION_BYTES {
                 self.send()?;
             }
             if self.stop.asked() {
@@ -164,24 +177,54 @@ impl Run<'_> {
                 let now_ms = Utc::now().timestamp_millis();
                 let entry = self.redriven.enter(&self.desk.redriven_topic, letter, &event, now_ms);
                 self.batch.bytes += event.wire_size() + entry.wire_size();
-                self.batch.reasons.push(letter.dead.reason);
-                // What is only counted need not be kept.
-                if self.sender.is_some() {
-                    self.batch.records.extend([event, entry]);
-                }
+                self.batch.redriven.push(Again { event, entry, reason: letter.dead.reason });
             }
         }
     }
 
     fn send(&mut self) -> Result<(), Failure> {
-        let batch = std::mem::take(&mut self.batch);
-        if let Some(sender) = &self.sender
-            && !batch.records.is_empty()
+        let mut redriven = std::mem::take(&mut self.batch).redriven;
+        while let Some(sender) = &self.sender
+            && !redriven.is_empty()
         {
-            sender.send(&batch.records)?;
+            let records: Vec<_> = redriven.iter().flat_map(|again| [&again.event, &again.entry]).collect();
+            match sender.send(&records)? {
+                Sent::Committed => break,
+                Sent::Unclear(why) if self.restarts == 0 => return Err(Failure::Other(why.into())),
+                Sent::Unclear(why) => {
+                    eprintln!("twinlane: {why}; beginning anew");
+                    self.restart()?;
+                    redriven = self.not_sent(redriven);
+                }
+            }
         }
-        batch.reasons.into_iter().for_each(|reason| self.tally.take(reason));
+        redriven.iter().for_each(|again| self.tally.take(again.reason));
         Ok(())
+    }
+
+    /// As a second run would begin: what was under way is resolved, and the topic says how.
+    fn restart(&mut self) -> Result<(), Failure> {
+        self.restarts -= 1;
+        self.sender = None;
+        self.sender = Some(self.guard.sender(self.desk)?);
+        self.redriven = self.desk.redriven()?;
+        Ok(())
+    }
+
+    /// What of these still has to be sent; the others are counted.
+    fn not_sent(&mut self, redriven: Vec<Again>) -> Vec<Again> {
+        let mut left = Vec::new();
+        for again in redriven {
+            match self.redriven.sent_by(&again.entry) {
+                Some(By::Us) => self.tally.take(again.reason),
+                Some(By::Others) => self.tally.leave(Left::AlreadyRedriven),
+                None => {
+                    self.redriven.put(again.entry.key.as_deref(), again.entry.value.as_deref());
+                    left.push(again);
+                }
+            }
+        }
+        left
     }
 
     fn progress(&mut self, percent: u64) {

@@ -9,7 +9,7 @@ use std::{collections::HashMap, sync::Arc};
 use serde_json::{Value as Json, json};
 use twinlane_kafka::{Connection, Error, Outgoing, Span, Topics};
 use twinlane_pipeline::Plan;
-use twinlane_record::{Coordinates, Envelope, Headers};
+use twinlane_record::{Coordinates, Headers};
 use twinlane_service::Failure;
 
 use super::{CLIENT, letter::Letter};
@@ -24,6 +24,13 @@ pub(crate) struct Entry {
     pub(crate) to: String,
     /// When, milliseconds since the Unix epoch.
     pub(crate) time_ms: i64,
+}
+
+/// Who sent an event again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum By {
+    Us,
+    Others,
 }
 
 /// All that was sent again of one dead-letter topic.
@@ -72,22 +79,34 @@ impl Redriven {
         };
         let partitions = facts.get(topic).map_or(0, |facts| facts.partitions);
         let mut reader = Span::of(connection, CLIENT, topic, partitions)?.read(connection, CLIENT)?;
-        while let Some(record) = reader.next()? {
-            redriven.take(&record);
+        while let Some(record) = reader.next_record()? {
+            redriven.put(record.key.as_deref(), record.value.as_deref());
         }
         Ok(redriven)
     }
 
-    fn take(&mut self, record: &Envelope) {
-        let key = record.key.as_deref().and_then(|key| std::str::from_utf8(key).ok());
-        let Some(at) = key.and_then(|key| key.parse::<Coordinates>().ok()) else { return };
-        if at.topic != self.dead_letters {
-            return;
-        }
-        match &record.value {
-            Some(value) => self.entries.insert((at.partition, at.offset), entry(value)),
-            None => self.entries.remove(&(at.partition, at.offset)),
+    /// Takes a record of the topic.
+    pub(crate) fn put(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) {
+        let Some(at) = self.place(key) else { return };
+        match value {
+            Some(value) => self.entries.insert(at, entry(value)),
+            None => self.entries.remove(&at),
         };
+    }
+
+    fn place(&self, key: Option<&[u8]>) -> Option<(i32, i64)> {
+        let at: Coordinates = std::str::from_utf8(key?).ok()?.parse().ok()?;
+        (at.topic == self.dead_letters).then_some((at.partition, at.offset))
+    }
+
+    /// Who sent the dead letter of this entry: this very entry's transaction, or another.
+    pub(crate) fn sent_by(&self, entry: &Outgoing) -> Option<By> {
+        let known = self.entries.get(&self.place(entry.key.as_deref())?)?;
+        let asked = self::entry(entry.value.as_deref()?);
+        match known.letter == asked.letter || known.letter.is_none() {
+            true => Some(if *known == asked { By::Us } else { By::Others }),
+            false => None,
+        }
     }
 
     /// What became of a dead letter, if it was sent again.
@@ -142,7 +161,7 @@ fn entry(value: &[u8]) -> Entry {
 
 #[cfg(test)]
 mod tests {
-    use twinlane_record::{DeadLetter, Reason};
+    use twinlane_record::{DeadLetter, Envelope, Reason};
 
     use super::*;
 
@@ -168,10 +187,9 @@ mod tests {
     }
 
     /// What the next run reads of what this one entered.
-    fn read_back(entered: Outgoing) -> Redriven {
-        let Outgoing { key, value, headers, .. } = entered;
+    fn read_back(entered: &Outgoing) -> Redriven {
         let mut redriven = Redriven::new(&"dead".into());
-        redriven.take(&Envelope { key, value, headers, ..record(0) });
+        redriven.put(entered.key.as_deref(), entered.value.as_deref());
         redriven
     }
 
@@ -192,15 +210,26 @@ mod tests {
 
     #[test]
     fn what_one_run_enters_the_next_reads() {
-        let redriven = read_back(enter(5));
+        let redriven = read_back(&enter(5));
         let known = redriven.of(&letter(&record(5))).expect("known").clone();
         assert_eq!((known.to.as_str(), known.time_ms), ("events/2", 77));
         assert_eq!(redriven.of(&letter(&record(6))), None);
     }
 
     #[test]
+    fn after_an_unclear_end_the_topic_says_whose_transaction_sent_it() {
+        let mut entered = enter(5);
+        assert_eq!(Redriven::new(&"dead".into()).sent_by(&entered), None);
+        let redriven = read_back(&entered);
+        assert_eq!(redriven.sent_by(&entered), Some(By::Us));
+        let value = entered.value.as_deref().map(String::from_utf8_lossy).expect("a value");
+        entered.value = Some(value.replace("\"redriven\":77", "\"redriven\":78").into());
+        assert_eq!(redriven.sent_by(&entered), Some(By::Others));
+    }
+
+    #[test]
     fn a_topic_made_anew_gives_old_offsets_to_letters_that_were_never_sent() {
-        let redriven = read_back(enter(5));
+        let redriven = read_back(&enter(5));
         let record = record(5);
         let mut other = letter(&record);
         other.dead.time_ms += 1;
@@ -210,10 +239,10 @@ mod tests {
     #[test]
     fn an_entry_that_nobody_can_read_counts_as_sent_and_a_tombstone_forgets_it() {
         let mut redriven = Redriven::new(&"dead".into());
-        let key = Some(at(5).to_string().into());
-        redriven.take(&Envelope { key: key.clone(), value: Some("{".into()), ..record(0) });
+        let key = at(5).to_string().into_bytes();
+        redriven.put(Some(&key), Some(b"{"));
         assert!(redriven.of(&letter(&record(5))).is_some());
-        redriven.take(&Envelope { key, value: None, ..record(0) });
+        redriven.put(Some(&key), None);
         assert!(redriven.of(&letter(&record(5))).is_none());
     }
 
@@ -221,7 +250,7 @@ mod tests {
     fn entries_of_another_dead_letter_topic_and_strangers_say_nothing() {
         let mut redriven = Redriven::new(&"dead".into());
         for key in ["other/1/5", "dead", ""] {
-            redriven.take(&Envelope { key: Some(key.into()), value: Some("{}".into()), ..record(0) });
+            redriven.put(Some(key.as_bytes()), Some(b"{}"));
         }
         assert!(redriven.entries.is_empty());
     }

@@ -29,7 +29,7 @@ pub(crate) fn show(arguments: &Show) -> Result<ExitCode, Failure> {
     if !facts.get(topic).is_some_and(|facts| (0..facts.partitions).contains(&at.partition)) {
         return Err(absent(format!("`{topic}` has no partition {}", at.partition)));
     }
-    let record = Span::one(at).read(&desk.connection, super::CLIENT)?.next()?;
+    let record = Span::one(at).read(&desk.connection, super::CLIENT)?.next_record()?;
     let record = record.filter(|record| record.at == *at);
     let record = record.ok_or_else(|| absent(format!("there is no record at {at}")))?;
     let letter = Letter::read(desk.plan(), &record)

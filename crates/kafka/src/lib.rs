@@ -21,7 +21,7 @@ pub use error::Error;
 pub use membership::Membership;
 pub use outgoing::Outgoing;
 pub use reader::{Begin, Next, Reader, Span, SpanReader};
-pub use sender::{Sender, SenderOptions};
+pub use sender::{Sender, SenderOptions, Sent};
 pub use start::BelowStart;
 pub use topics::{TopicFacts, Topics};
 pub use transactor::{Outcome, Transactor, TransactorOptions};

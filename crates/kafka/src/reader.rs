@@ -154,7 +154,7 @@ pub struct SpanReader {
 
 impl SpanReader {
     /// The next record, or `None` once the span is read.
-    pub fn next(&mut self) -> Result<Option<Envelope>, Error> {
+    pub fn next_record(&mut self) -> Result<Option<Envelope>, Error> {
         // What a caller did between two calls is no silence of the brokers.
         self.heard = Instant::now();
         while !self.open.is_empty() {

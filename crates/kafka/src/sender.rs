@@ -5,8 +5,11 @@
 //! ```text
 //!  Ready ─begin, produce, all delivered─► Produced ─commit─► Ready
 //!                 │ a delivery failed, abortable                │ retriable: asked again
-//!                 └────────► aborted ─► tried again, for a while └ fenced or fatal: the command ends;
-//!                                                                  started again, it reads what was sent
+//!                 └──────► Aborting ◄───────────────────────────┤ abortable
+//!                             │ done: tried again, for a while  │
+//!                             └ neither fenced nor abortable ◄──┘
+//!                                  └► Unclear: started anew, the topics say what became of it
+//!  fenced anywhere: the command ends
 //! ```
 
 use std::{
@@ -80,10 +83,22 @@ impl ProducerContext for Deliveries {
     }
 }
 
+/// What became of the records of one call.
+#[derive(Debug)]
+pub enum Sent {
+    /// They are visible, all of them.
+    Committed,
+    /// This sender is of no use any more, and cannot know whether they are: all are visible or none. Drop it; after the
+    /// next [`Sender::start`] the topics tell.
+    Unclear(KafkaError),
+}
+
 /// Why a transaction did not end well.
 enum Stop {
     /// Nothing of it is visible; it may be tried again.
     Again(KafkaError),
+    /// Nobody here can say what is visible of it.
+    Unclear(KafkaError),
     /// Trying again would end the same.
     Fail(Error),
 }
@@ -109,18 +124,20 @@ impl Sender {
         match sender.repeated(until, what, || sender.producer.init_transactions(PATIENCE)) {
             Ok(()) => Ok(sender),
             Err(Stop::Fail(error)) => Err(error),
-            Err(Stop::Again(source)) => Err(Error::Client { what: "begin to send".into(), source }),
+            Err(Stop::Again(source) | Stop::Unclear(source)) => {
+                Err(Error::Client { what: "begin to send".into(), source })
+            }
         }
     }
 
-    /// Makes all of these records visible, or none of them. An error may leave either, and which one is to be
-    /// read from the topics after the next [`Sender::start`].
-    pub fn send(&self, records: &[Outgoing]) -> Result<(), Error> {
+    /// Makes all of these records visible, or none of them. An error may leave either, as [`Sent::Unclear`] does.
+    pub fn send(&self, records: &[&Outgoing]) -> Result<Sent, Error> {
         let until = Instant::now() + GIVE_UP;
         loop {
             match self.transaction(records, until) {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(Sent::Committed),
                 Err(Stop::Fail(error)) => return Err(error),
+                Err(Stop::Unclear(error)) => return Ok(Sent::Unclear(error)),
                 Err(Stop::Again(source)) if Instant::now() > until => {
                     return Err(Error::Client { what: "send a transaction".into(), source });
                 }
@@ -132,9 +149,9 @@ impl Sender {
         }
     }
 
-    fn transaction(&self, records: &[Outgoing], until: Instant) -> Result<(), Stop> {
+    fn transaction(&self, records: &[&Outgoing], until: Instant) -> Result<(), Stop> {
         *locked(&self.refused) = None;
-        self.producer.begin_transaction().map_err(|error| self.sorted(error, "begin"))?;
+        self.producer.begin_transaction().map_err(|error| self.sorted(error))?;
         let sent = self.produce(records).and_then(|()| {
             self.repeated(until, "waiting for the commit", || self.producer.commit_transaction(PATIENCE))
         });
@@ -143,13 +160,14 @@ impl Sender {
         Err(Stop::Again(error))
     }
 
-    fn produce(&self, records: &[Outgoing]) -> Result<(), Stop> {
+    fn produce(&self, records: &[&Outgoing]) -> Result<(), Stop> {
         for record in records {
             loop {
                 match self.producer.send(record.as_record()) {
                     Ok(()) => break,
                     Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => pause(LOOK),
-                    Err((error, _)) => return Err(self.sorted(error, "produce")),
+                    // A transaction that has gone wrong takes no more records; its abort says how wrong.
+                    Err((error, _)) => return Err(Stop::Again(error)),
                 }
             }
         }
@@ -164,12 +182,7 @@ impl Sender {
                 Err(Stop::Fail(Error::Unauthorised { what: format!("write to topic `{topic}`"), code }))
             }
             Some((topic, code)) if is_refusal(code) => Err(Stop::Fail(Error::Refused { topic, code })),
-            Some((_, code)) => match self.producer.client().fatal_error() {
-                Some(_) => {
-                    Err(self.sorted(KafkaError::MessageProduction(RDKafkaErrorCode::Fatal), "produce"))
-                }
-                None => Err(Stop::Again(KafkaError::MessageProduction(code))),
-            },
+            Some((_, code)) => Err(Stop::Again(KafkaError::MessageProduction(code))),
         }
     }
 
@@ -191,12 +204,12 @@ impl Sender {
                     let brokers = self.brokers.clone();
                     return Err(Stop::Fail(Error::Unreachable { brokers, source: error }));
                 }
-                Err(error) => return Err(self.sorted(error, what)),
+                Err(error) => return Err(self.sorted(error)),
             }
         }
     }
 
-    fn sorted(&self, error: KafkaError, what: &str) -> Stop {
+    fn sorted(&self, error: KafkaError) -> Stop {
         let fatal = self.producer.client().fatal_error().map(|(code, _)| code);
         let code = fatal.or_else(|| error.rdkafka_error_code()).unwrap_or(RDKafkaErrorCode::Unknown);
         if is_fenced(code) {
@@ -208,7 +221,7 @@ impl Sender {
         }
         match &error {
             KafkaError::Transaction(inner) if inner.txn_requires_abort() => Stop::Again(error),
-            _ => Stop::Fail(Error::Client { what: what.to_owned(), source: error }),
+            _ => Stop::Unclear(error),
         }
     }
 }
