@@ -51,7 +51,7 @@ pub struct Sender {
 }
 
 /// One call; it is made again until [`GIVE_UP`].
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(2);
 /// A command that cannot send for so long says so instead of waiting on.
 const GIVE_UP: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(1);
@@ -173,8 +173,13 @@ impl Sender {
         }
         // rdkafka's own flush looks every 100 ms only. Each delivery has an end: librdkafka's
         // `message.timeout.ms` is not longer than a transaction may last.
+        let mut told = Instant::now();
         while self.producer.in_flight_count() > 0 {
             pause(LOOK);
+            if told.elapsed() > PATIENCE {
+                told = Instant::now();
+                (self.notice)("waiting for the brokers to acknowledge what was sent");
+            }
         }
         match locked(&self.refused).take() {
             None => Ok(()),
