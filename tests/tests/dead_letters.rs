@@ -14,7 +14,7 @@ use twinlane_testkit::{
 use twinlane_tests::{Event, PARTITIONS, Shop};
 
 /// A command that reads and sends a few thousand records, on a machine that runs other tests too.
-const LIMIT: Duration = Duration::from_secs(60);
+const LIMIT: Duration = Duration::from_secs(120);
 const STOP: Duration = Duration::from_secs(10);
 
 /// An event of a kind that no route knows; repaired, it is a click.
@@ -61,6 +61,16 @@ fn wait_for(shop: &Shop, topic: &str, count: usize) {
     let reached = wait::until(LIMIT, || (shop.committed(topic) >= count).then_some(()));
     assert!(reached.is_some(), "{} has {} of {count} records", topic, shop.committed(topic));
     assert_eq!(shop.committed(topic), count, "{topic}");
+}
+
+/// How many dead letters the topic of the redriven names; it names the latest run, too.
+fn entries(shop: &Shop) -> usize {
+    let mut count = 0;
+    client::read_to_end(shop.bootstrap(), &shop.topic("redriven"), |record| {
+        count += usize::from(record.key().is_some_and(|key| key.contains(&b'/')));
+    })
+    .expect("reads");
+    count
 }
 
 /// Lets the router refuse these events, and ends it, so that nothing answers while a test counts.
@@ -182,7 +192,7 @@ fn what_died_is_listed_and_shown_and_after_a_repair_answered_once() {
     assert!(looked.contains("40 dead letters would be redriven"), "{looked}");
     let (code, refused) = run(&shop, &["dead-letters", "redrive", "PIPELINE"]);
     assert!(code == Some(2) && refused.contains("say --yes"), "{code:?} {refused}");
-    assert_eq!((shop.committed("events"), shop.committed("redriven")), (40, 0), "nothing was sent");
+    assert_eq!((shop.committed("events"), entries(&shop)), (40, 0), "nothing was sent");
 
     assert_eq!(router.stop(STOP), Some(0), "{}", router.output());
     shop.repair(r#"event.kind == "click""#, r#"event.kind in ["click", "unheard of"]"#);
@@ -249,14 +259,14 @@ fn a_redrive_that_is_stopped_or_killed_half_way_and_run_again_sends_each_once() 
     let_die(&shop, &(0..EVENTS as u32).map(unheard).collect::<Vec<_>>());
     let start = || shop.twinlane(&["dead-letters", "redrive", "--yes", "PIPELINE", "--per-transaction", "2"]);
     let on_its_way = |from: usize| {
-        let sent = wait::until(LIMIT, || Some(shop.committed("redriven")).filter(|&sent| sent > from));
+        let sent = wait::until(LIMIT, || Some(entries(&shop)).filter(|&sent| sent > from));
         sent.unwrap_or_else(|| panic!("no progress from {from}"))
     };
     let mut stopped = start();
     on_its_way(0);
     assert_eq!(stopped.stop(LIMIT), Some(130), "{}", stopped.output());
     let told = stopped.output();
-    let sent = shop.committed("redriven");
+    let sent = entries(&shop);
     assert!(told.contains(&format!("{sent} dead letters redriven; stopped, run it again")), "{told}");
     let mut kills = 0;
     let mut sent = sent;
@@ -266,14 +276,14 @@ fn a_redrive_that_is_stopped_or_killed_half_way_and_run_again_sends_each_once() 
         killed.kill();
         kills += 1;
     }
-    sent = shop.committed("redriven");
+    sent = entries(&shop);
     assert!(kills > 0 && sent < EVENTS, "{kills} kills, {sent} sent");
     let rest = redrive(&shop, &[]);
     let left = EVENTS - shop_count(&rest, "sent before");
     assert!(rest.contains(&format!("{left} dead letters redriven")), "{rest}");
     println!("{kills} kills; the last run sent {left} of {EVENTS}");
     SourceTopic::read(&shop).check(&shop, EVENTS);
-    assert_eq!((shop.committed("redriven"), shop.committed("events")), (EVENTS, 2 * EVENTS));
+    assert_eq!((entries(&shop), shop.committed("events")), (EVENTS, 2 * EVENTS));
 }
 
 /// The number before `what` in the end of a run.
@@ -289,9 +299,9 @@ fn a_second_redrive_goes_on_and_the_first_ends_even_if_it_slept_meanwhile() {
     let_die(&shop, &(0..EVENTS as u32).map(unheard).collect::<Vec<_>>());
     let mut first =
         shop.twinlane(&["dead-letters", "redrive", "--yes", "PIPELINE", "--per-transaction", "1"]);
-    wait::until(LIMIT, || (shop.committed("redriven") > 0).then_some(())).expect("it sends");
+    wait::until(LIMIT, || (entries(&shop) > 0).then_some(())).expect("it sends");
     first.process().freeze();
-    let sent = shop.committed("redriven");
+    let sent = entries(&shop);
     assert!(sent < EVENTS, "it was done before it slept");
     let second = redrive(&shop, &[]);
     assert!(second.contains(&format!("{sent}  sent before")), "{sent}: {second}");
@@ -310,7 +320,7 @@ fn a_redrive_outlives_a_broker_that_goes_away_and_comes_back() {
     let shop = Shop::open_at(broker.bootstrap());
     let_die(&shop, &(0..EVENTS as u32).map(unheard).collect::<Vec<_>>());
     let redrive = shop.twinlane(&["dead-letters", "redrive", "--yes", "PIPELINE", "--per-transaction", "1"]);
-    wait::until(LIMIT, || (shop.committed("redriven") > 0).then_some(())).expect("it sends");
+    wait::until(LIMIT, || (entries(&shop) > 0).then_some(())).expect("it sends");
     broker.kill_node(0);
     broker.restart_node(0).expect("it comes back");
     let (code, told) = ended(redrive);

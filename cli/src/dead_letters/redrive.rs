@@ -9,7 +9,8 @@
 //! ```
 //!
 //! A run that is fenced can commit nothing any more, so what the second run read stays true until the second run itself
-//! adds to it.
+//! adds to it. Brokers that go away for longer than a transaction may last fence a run, too; then it begins anew, from the
+//! first of these steps.
 
 use std::{
     io::{self, BufRead as _, IsTerminal as _, Write as _},
@@ -22,7 +23,7 @@ use std::{
 };
 
 use chrono::Utc;
-use twinlane_kafka::{Outgoing, Sender, SenderOptions, Sent, Span};
+use twinlane_kafka::{Error, Outgoing, Sender, SenderOptions, Sent, Span};
 use twinlane_record::Reason;
 use twinlane_service::Failure;
 
@@ -62,6 +63,7 @@ pub(crate) fn redrive(arguments: &Redrive) -> Result<ExitCode, Failure> {
         stop: &stop,
         batch: Batch::default(),
         tally: Tally::default(),
+        id: format!("{}-{}", std::process::id(), Utc::now().timestamp_micros()),
         restarts: RESTARTS,
         told: Instant::now(),
     };
@@ -78,9 +80,8 @@ pub(crate) fn redrive(arguments: &Redrive) -> Result<ExitCode, Failure> {
         }
     }
     redriven::create(&desk.topics, &desk.redriven_topic)?;
-    let sender = guard.sender(&desk)?;
-    // Only now: what a former run had under way is resolved, and it can add nothing.
-    let mut run = run(desk.redriven()?, Some(sender));
+    let mut run = run(Redriven::new(&desk.plan().dead_letters.name), None);
+    run.begin()?;
     let ended = run.all(&span);
     let stopped = if stop.asked() { "; stopped, run it again for the rest" } else { "" };
     println!("{} redriven{stopped}{}", counted(run.tally.total()), run.tally);
@@ -128,6 +129,8 @@ struct Run<'r> {
     stop: &'r Stop,
     batch: Batch,
     tally: Tally,
+    /// Names this run among all.
+    id: String,
     /// How often the sender may still be started anew.
     restarts: u32,
     told: Instant,
@@ -188,27 +191,39 @@ impl Run<'_> {
             && !redriven.is_empty()
         {
             let records: Vec<_> = redriven.iter().flat_map(|again| [&again.event, &again.entry]).collect();
-            match sender.send(&records)? {
-                Sent::Committed => break,
-                Sent::Unclear(why) if self.restarts == 0 => return Err(Failure::Other(why.into())),
-                Sent::Unclear(why) => {
-                    eprintln!("twinlane: {why}; beginning anew");
-                    self.restart()?;
-                    redriven = self.not_sent(redriven);
-                }
+            let why = match sender.send(&records) {
+                Ok(Sent::Committed) => break,
+                Ok(Sent::Unclear(why)) => Failure::Other(why.into()),
+                Err(fenced @ Error::Superseded(_)) if self.is_latest()? => fenced.into(),
+                Err(error) => return Err(error.into()),
+            };
+            if self.restarts == 0 {
+                return Err(why);
             }
+            self.restarts -= 1;
+            eprintln!("twinlane: a transaction ended unclearly ({why}); beginning anew");
+            self.begin()?;
+            redriven = self.not_sent(redriven);
         }
         redriven.iter().for_each(|again| self.tally.take(again.reason));
         Ok(())
     }
 
-    /// As a second run would begin: what was under way is resolved, and the topic says how.
-    fn restart(&mut self) -> Result<(), Failure> {
-        self.restarts -= 1;
+    /// Fences and resolves what a former sender had under way; then the topic says what was sent, by whomever.
+    fn begin(&mut self) -> Result<(), Failure> {
         self.sender = None;
-        self.sender = Some(self.guard.sender(self.desk)?);
+        let sender = self.guard.sender(self.desk)?;
+        match sender.send(&[&redriven::begun(&self.desk.redriven_topic, &self.id)])? {
+            Sent::Committed => {}
+            Sent::Unclear(why) => return Err(Failure::Other(why.into())),
+        }
         self.redriven = self.desk.redriven()?;
+        self.sender = Some(sender);
         Ok(())
+    }
+
+    fn is_latest(&self) -> Result<bool, Failure> {
+        Ok(self.desk.redriven()?.is_latest(&self.id))
     }
 
     /// What of these still has to be sent; the others are counted.

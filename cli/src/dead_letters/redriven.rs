@@ -2,7 +2,9 @@
 //! where the dead letter stands, its value says where the event went. Each is written in the transaction that sends
 //! its event, so that whoever reads the topic to its stable end knows what was sent: all of it, and nothing else.
 //!
-//! A tombstone under a key forgets that its dead letter was sent.
+//! A tombstone under a key forgets that its dead letter was sent. One more record, under the key `run`, names the run that
+//! began last: a run that is fenced learns from it whether another one began, or only its own transaction timed out
+//! while the brokers were away, which the protocol does not tell apart.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -38,7 +40,11 @@ pub(crate) enum By {
 pub(crate) struct Redriven {
     dead_letters: Arc<str>,
     entries: HashMap<(i32, i64), Entry>,
+    latest_run: Option<String>,
 }
+
+/// The key of the record that names the latest run; no dead letter stands at such coordinates.
+const RUN: &str = "run";
 
 /// The topic's name.
 pub(crate) fn topic(plan: &Plan) -> Result<Arc<str>, Failure> {
@@ -61,7 +67,7 @@ pub(crate) fn create(topics: &Topics, topic: &Arc<str>) -> Result<bool, Error> {
 impl Redriven {
     /// Nothing was sent yet.
     pub(crate) fn new(dead_letters: &Arc<str>) -> Self {
-        Self { dead_letters: dead_letters.clone(), entries: HashMap::new() }
+        Self { dead_letters: dead_letters.clone(), entries: HashMap::new(), latest_run: None }
     }
 
     /// Reads the topic to its stable end. One that is not there holds nothing.
@@ -87,6 +93,9 @@ impl Redriven {
 
     /// Takes a record of the topic.
     pub(crate) fn put(&mut self, key: Option<&[u8]>, value: Option<&[u8]>) {
+        if key == Some(RUN.as_bytes()) {
+            self.latest_run = value.map(|value| String::from_utf8_lossy(value).into_owned());
+        }
         let Some(at) = self.place(key) else { return };
         match value {
             Some(value) => self.entries.insert(at, entry(value)),
@@ -107,6 +116,11 @@ impl Redriven {
             true => Some(if *known == asked { By::Us } else { By::Others }),
             false => None,
         }
+    }
+
+    /// Whether no run has begun since this one.
+    pub(crate) fn is_latest(&self, run: &str) -> bool {
+        self.latest_run.as_deref() == Some(run)
     }
 
     /// What became of a dead letter, if it was sent again.
@@ -146,6 +160,18 @@ impl Redriven {
             headers: Headers::default(),
             timestamp_ms: Some(now_ms),
         }
+    }
+}
+
+/// The record that names the run that began last.
+pub(crate) fn begun(topic: &Arc<str>, run: &str) -> Outgoing {
+    Outgoing {
+        topic: topic.clone(),
+        partition: 0,
+        key: Some(RUN.into()),
+        value: Some(run.to_owned().into()),
+        headers: Headers::default(),
+        timestamp_ms: None,
     }
 }
 
@@ -214,6 +240,17 @@ mod tests {
         let known = redriven.of(&letter(&record(5))).expect("known").clone();
         assert_eq!((known.to.as_str(), known.time_ms), ("events/2", 77));
         assert_eq!(redriven.of(&letter(&record(6))), None);
+    }
+
+    #[test]
+    fn the_run_that_began_last_is_known() {
+        let mut redriven = Redriven::new(&"dead".into());
+        assert!(!redriven.is_latest("a"));
+        for run in ["a", "b"] {
+            let begun = begun(&"shop.redriven".into(), run);
+            redriven.put(begun.key.as_deref(), begun.value.as_deref());
+        }
+        assert!(redriven.is_latest("b") && !redriven.is_latest("a") && redriven.entries.is_empty());
     }
 
     #[test]

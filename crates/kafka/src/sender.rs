@@ -53,7 +53,7 @@ pub struct Sender {
 /// One call; it is made again until [`GIVE_UP`].
 const PATIENCE: Duration = Duration::from_secs(2);
 /// A command that cannot send for so long says so instead of waiting on.
-const GIVE_UP: Duration = Duration::from_secs(60);
+const GIVE_UP: Duration = Duration::from_secs(180);
 const LOOK: Duration = Duration::from_millis(1);
 const TRY_AGAIN: Duration = Duration::from_millis(500);
 
