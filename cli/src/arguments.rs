@@ -5,6 +5,8 @@ use std::{num::NonZeroU64, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 use twinlane_service::LogFormat;
 
+use crate::dead_letters::arguments::DeadLetters;
+
 const EXAMPLES: &str = "\
 From a pipeline file to scored events:
   # is the file right, do the models fit, what would run?
@@ -15,12 +17,16 @@ From a pipeline file to scored events:
   twinlane run pipelines/commerce
   # follow scored events and dead letters as they come
   twinlane tail pipelines/commerce
+  # what could not be answered, and why; and once that is repaired, again
+  twinlane dead-letters list pipelines/commerce
+  twinlane dead-letters redrive pipelines/commerce
 
 PIPELINE is a pipeline file, or the folder in which a pipeline.yaml lies.
 
 Exit codes: 0 fine, 2 invalid input, 3 not authorised, 4 missing or misshapen
-topic, 5 fenced by another process with the same ordinal, 6 model, 7 no broker
-answered, 8 a model run that hangs, 1 anything else.";
+topic, 5 fenced by another process with the same ordinal or by a second redrive,
+6 model, 7 no broker answered, 8 a model run that hangs, 130 stopped by Ctrl-C
+with work left, 1 anything else.";
 
 /// Scores Kafka streams with ONNX models, exactly once.
 #[derive(Debug, Parser)]
@@ -46,6 +52,8 @@ pub(crate) enum Command {
     Run(Run),
     /// Follow scored events and dead letters
     Tail(Tail),
+    /// Look at what could not be answered, and send it once more
+    DeadLetters(DeadLetters),
 }
 
 /// Which pipeline.
@@ -190,8 +198,8 @@ mod tests {
     fn every_example_of_the_help_is_a_valid_command() {
         let mut examples = 0;
         let mut root = Arguments::command();
-        let nested = root.find_subcommand("topics").and_then(|t| t.find_subcommand("create")).cloned();
-        let commands: Vec<_> = root.get_subcommands().cloned().chain(nested).collect();
+        let nested = root.get_subcommands().flat_map(|command| command.get_subcommands());
+        let commands: Vec<_> = root.get_subcommands().chain(nested).cloned().collect();
         let helps = commands.iter().filter_map(|c| c.get_after_help().map(ToString::to_string));
         for help in helps.chain([root.render_long_help().to_string()]) {
             for line in help.lines().filter_map(|line| line.trim().strip_prefix("twinlane ")) {
@@ -201,7 +209,7 @@ mod tests {
                 examples += 1;
             }
         }
-        assert!(examples >= 10, "only {examples} examples were found");
+        assert!(examples >= 20, "only {examples} examples were found");
     }
 
     #[test]
@@ -215,7 +223,8 @@ mod tests {
 
     #[test]
     fn a_pipeline_must_be_named() {
-        for command in ["check", "run", "tail", "topics create"] {
+        for command in ["check", "run", "tail", "topics create", "dead-letters list", "dead-letters redrive"]
+        {
             let error = parse(&format!("twinlane {command}")).expect_err(command).to_string();
             assert!(error.contains("PIPELINE"), "{error}");
         }

@@ -1,7 +1,9 @@
-//! The `twinlane` command: check a pipeline, make its topics, run it for development, follow what comes out.
+//! The `twinlane` command: check a pipeline, make its topics, run it for development, follow what comes out, and send
+//! again what died.
 
 mod arguments;
 mod check;
+mod dead_letters;
 mod locate;
 mod run;
 mod tail;
@@ -26,6 +28,7 @@ fn main() -> ExitCode {
         },
         Command::Run(arguments) => run::run(&arguments),
         Command::Tail(arguments) => tail::tail(&arguments),
+        Command::DeadLetters(arguments) => dead_letters::dead_letters(&arguments),
     };
     ended.unwrap_or_else(|failure| {
         eprintln!("twinlane: {failure}");

@@ -1,7 +1,6 @@
 //! `twinlane tail`: follows what comes out of a pipeline, as any careful consumer would see it.
 
-mod committed;
-mod line;
+pub(crate) mod line;
 
 use std::{
     collections::HashMap,
@@ -11,12 +10,11 @@ use std::{
 };
 
 use serde_json::Value as Json;
-use twinlane_kafka::Topics;
+use twinlane_kafka::{Begin, Next, Reader, Topics};
 use twinlane_pipeline::Plan;
-use twinlane_record::{DeadLetter, Format, ScoredEventCodec};
+use twinlane_record::{DeadLetter, Envelope, Format, ScoredEventCodec};
 use twinlane_service::Failure;
 
-use self::committed::{Committed, Record};
 use crate::{
     arguments::Tail,
     locate::{self, Located},
@@ -26,9 +24,11 @@ pub(crate) fn tail(arguments: &Tail) -> Result<ExitCode, Failure> {
     let located = locate::pipeline(&arguments.pipeline, Some(&arguments.cluster), None)?;
     let show = Show::new(&located, arguments)?;
     let names: Vec<_> = show.topics.keys().cloned().collect();
-    let facts = Topics::connect(&located.settings.connection())?.describe(&names)?;
+    let connection = located.settings.connection();
+    let facts = Topics::connect(&connection)?.describe(&names)?;
     let partitions: Vec<_> = facts.iter().map(|(name, facts)| (name.clone(), facts.partitions)).collect();
-    let reader = Committed::open(&located.settings.kafka, &partitions, arguments.from_beginning)?;
+    let begin = if arguments.from_beginning { Begin::Oldest } else { Begin::Now };
+    let reader = Reader::follow(&connection, "twinlane-tail", &partitions, begin)?;
     if io::stderr().is_terminal() {
         let mut names: Vec<_> = names.iter().map(|name| &**name).collect();
         names.sort_unstable();
@@ -38,10 +38,17 @@ pub(crate) fn tail(arguments: &Tail) -> Result<ExitCode, Failure> {
     follow(&reader, &show, arguments.count.map(|count| count.get()))
 }
 
-fn follow(reader: &Committed, show: &Show, count: Option<u64>) -> Result<ExitCode, Failure> {
+fn follow(reader: &Reader, show: &Show, count: Option<u64>) -> Result<ExitCode, Failure> {
     let mut left = count;
     while left != Some(0) {
-        let Some(shown) = reader.next(|record| show.line(record))? else { continue };
+        let shown = match reader.next()? {
+            Next::Record(record) => show.line(&record),
+            Next::Nothing => continue,
+            Next::Waiting(why) => {
+                eprintln!("twinlane: {why}; still trying");
+                continue;
+            }
+        };
         left = left.map(|left| left - 1);
         let mut out = io::stdout().lock();
         match writeln!(out, "{shown}").and_then(|()| out.flush()) {
@@ -80,7 +87,7 @@ impl Show {
         Ok(Self { topics, json: arguments.json })
     }
 
-    fn line(&self, record: &Record) -> String {
+    fn line(&self, record: &Envelope) -> String {
         match self.topics.get(&*record.at.topic) {
             Some(Holds::Scored(codec)) => match codec.read(record.value.as_deref().unwrap_or_default()) {
                 Ok(event) if self.json => event.to_string(),
@@ -96,7 +103,7 @@ impl Show {
     }
 
     /// A record that somebody else put there.
-    fn stranger(&self, record: &Record, why: &str) -> String {
+    fn stranger(&self, record: &Envelope, why: &str) -> String {
         if self.json {
             let at = record.at.to_string();
             Json::from_iter([("unreadable", Json::from(why)), ("at", Json::from(at))]).to_string()

@@ -43,7 +43,16 @@ impl Shop {
     /// A shop with another pipeline file, in which `{shop}` stands for its name and `{models}` for the folder of the test
     /// models. Creates its source topics `events` and `reviews`.
     pub fn with_pipeline(file: &str) -> Self {
-        let bootstrap = Broker::shared().bootstrap().to_owned();
+        Self::at(Broker::shared().bootstrap(), file)
+    }
+
+    /// As [`Shop::open`], on a cluster of the test's own.
+    pub fn open_at(bootstrap: &str) -> Self {
+        Self::at(bootstrap, include_str!("shop.yaml"))
+    }
+
+    fn at(bootstrap: &str, file: &str) -> Self {
+        let bootstrap = bootstrap.to_owned();
         let name = client::unique("shop").to_lowercase().replace(['.', '_'], "-");
         let folder = tempfile::tempdir().expect("a temporary folder");
         for source in ["events", "reviews"] {
@@ -85,6 +94,20 @@ impl Shop {
         let text = std::fs::read_to_string(&file).expect("the shop wrote it");
         assert!(text.contains(from), "{from} is not in\n{text}");
         std::fs::write(file, text.replace(from, to)).expect("written");
+    }
+
+    /// Starts the `twinlane` command with these words on this cluster; `PIPELINE` among them stands for the shop's.
+    pub fn twinlane(&self, words: &[&str]) -> Service {
+        let folder = self.folder.path().to_string_lossy();
+        let words = words.iter().map(|&word| if word == "PIPELINE" { &folder } else { word });
+        let options = ServiceOptions {
+            name: client::unique("twinlane"),
+            program: binary("twinlane"),
+            arguments: words.chain(["--brokers", &self.bootstrap]).map(str::to_owned).collect(),
+            logs: self.folder.path().to_owned(),
+            ..ServiceOptions::default()
+        };
+        Service::spawn(&options).expect("spawned")
     }
 
     /// Starts a service and waits until it is ready.

@@ -1,9 +1,7 @@
 //! One line per record, as a person reads it: when, what, how sure, whose, by which model, how long it took, where from.
 
 use serde_json::{Map, Value as Json, json};
-use twinlane_record::DeadLetter;
-
-use super::committed::Record;
+use twinlane_record::{DeadLetter, Envelope};
 
 /// Details of carried fields beyond this are for `--json`.
 const LONGEST: usize = 40;
@@ -41,7 +39,7 @@ pub(crate) fn dead_letter(letter: &DeadLetter) -> String {
 }
 
 /// A dead letter with the bytes that came: as text where they are text, else as hexadecimal.
-pub(crate) fn dead_letter_json(letter: &DeadLetter, record: &Record) -> Json {
+pub(crate) fn dead_letter_json(letter: &DeadLetter, record: &Envelope) -> Json {
     let own = record.headers.without_reserved().0;
     let headers: Map<String, Json> =
         own.iter().map(|header| (header.name.to_string(), bytes(header.value.as_deref()))).collect();
@@ -231,7 +229,8 @@ mod tests {
         headers.push("traceparent", "00-abc".as_bytes().to_vec());
         headers.push("twinlane-dead-reason", "missing_field".as_bytes().to_vec());
         let at = Coordinates { topic: "dead".into(), partition: 0, offset: 0 };
-        let record = Record { at, key: Some(b"card-7".to_vec()), value: Some(vec![0, 255]), headers };
+        let (key, value) = (Some("card-7".into()), Some(vec![0, 255].into()));
+        let record = Envelope { at, timestamp_ms: None, key, value, headers };
         let json = dead_letter_json(&letter(1), &record);
         assert_eq!(json["dead_letter"]["reason"], "missing_field");
         assert_eq!(json["dead_letter"]["source"]["offset"], 7);

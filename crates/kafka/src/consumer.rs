@@ -1,5 +1,5 @@
 //! The consumer: a handle for the stage, and the rebalance callbacks, which turn what happens into [`Inbound`] events
-//! in one ordered channel. They run inside of a poll on the [thread that reads](crate::reader), so a revoke can wait
+//! in one ordered channel. They run inside of a poll on the [thread that polls](crate::poller), so a revoke can wait
 //! here for the stage without stopping anything else.
 
 use std::{
@@ -27,7 +27,7 @@ use crate::{
     BelowStart, Connection, Error, Membership,
     error::is_authorisation,
     fail_point, metric_names, pause,
-    reader::Reader,
+    poller::Poller,
     remade::Remade,
     start::{Start, resolve},
 };
@@ -131,12 +131,12 @@ impl Consumer {
         let client = Arc::new(client);
         let topics: Vec<&str> = options.topics.iter().map(|(t, _)| &**t).collect();
         client.subscribe(&topics).map_err(|source| Error::Client { what: "subscribe".into(), source })?;
-        let reader = Reader::new(client.clone(), inbound.clone(), orders, connection.metadata_propagation());
+        let poller = Poller::new(client.clone(), inbound.clone(), orders, connection.metadata_propagation());
         let thread = std::thread::Builder::new()
             .name("kafka-consumer".into())
             .spawn(move || {
                 // The context keeps the channel open, so a panic must be told.
-                if catch_unwind(AssertUnwindSafe(|| reader.run())).is_err() {
+                if catch_unwind(AssertUnwindSafe(|| poller.run())).is_err() {
                     let _ = inbound.send(Inbound::Failed(Error::Panicked("consumer")));
                 }
             })

@@ -48,6 +48,12 @@ pub enum Error {
         "fenced: another process uses the transactional id `{0}`; give every replica of a stage its own --ordinal"
     )]
     Fenced(String),
+    /// A command was begun again while it ran, under the same transactional id; or its transaction timed out, which
+    /// looks the same from here.
+    #[error(
+        "fenced: the same command was begun again (transactional id `{0}`); what this one sent stands, and the other goes on with the rest"
+    )]
+    Superseded(String),
     /// A broker refuses a record for good, so that its window could never be committed.
     #[error(
         "topic `{topic}` refuses what this stage writes: {code}; see its settings (cleanup.policy, message.timestamp.after.max.ms, max.message.bytes)"

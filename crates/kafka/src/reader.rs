@@ -1,5 +1,8 @@
-//! The consumer thread: polls, hands over what comes, and moves the position when the stage asks for it. Rebalances
-//! run inside of its polls, in [`Context`].
+//! Reads committed records for commands: joins no group, leaves nothing behind, moves nobody's offsets.
+//!
+//! [`Reader`] follows topics for as long as somebody looks. [`Span`] is a stretch of one topic that was fixed
+//! before it is read, so that what comes meanwhile (an event that was sent again and died again, say) is not
+//! part of it.
 
 use std::{
     collections::HashMap,
@@ -8,293 +11,273 @@ use std::{
 };
 
 use bytes::Bytes;
-use crossbeam_channel::{Receiver, Sender};
 use rdkafka::{
-    Message, Offset, TopicPartitionList,
+    Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
     error::KafkaError,
-    message::BorrowedMessage,
+    message::{BorrowedMessage, Message as _},
     types::RDKafkaErrorCode,
 };
-use twinlane_delivery::TopicPartition;
 use twinlane_record::{Coordinates, Envelope};
 
-use crate::{
-    Error, Inbound,
-    consumer::{Command, Context, SETTLE, add, named},
-    error::{is_authorisation, is_missing},
-    headers, pause,
-    start::Start,
-};
+use crate::{Connection, Error, error::is_authorisation, headers, pause};
 
-/// Records handed over at once at most: enough to amortise the channel, few enough to keep latency low.
-const GULP: usize = 256;
-/// Bytes handed over at once, but for the record that passes it. With the capacity it bounds what waits
-/// outside of the stage's budget.
-const GULP_BYTES: usize = 1 << 20;
-const POLL: Duration = Duration::from_millis(50);
-/// Between two questions for a topic that is missing, and how long each may take.
-const MISSING_ASK: Duration = Duration::from_secs(1);
-const REMADE_ASK: Duration = Duration::from_secs(2);
-
-/// What the thread owns.
-pub(crate) struct Reader {
-    client: Arc<BaseConsumer<Context>>,
-    inbound: Sender<Inbound>,
-    orders: Receiver<Command>,
-    /// One allocation per topic name instead of one per record.
-    topics: HashMap<String, Arc<str>>,
-    last_complaint: Option<Instant>,
-    /// How long a topic may be missing before that is believed.
-    missing_grace: Duration,
-    /// Since when the brokers have said that a topic is not there.
-    missing_since: Option<Instant>,
-    asked_at: Option<Instant>,
+/// Where a [`Reader`] begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// With the oldest record there is.
+    Oldest,
+    /// With what comes from now on.
+    Now,
 }
 
+/// What a reader found.
+#[derive(Debug)]
+pub enum Next {
+    /// A record.
+    Record(Envelope),
+    /// Nothing came within a moment.
+    Nothing,
+    /// Nothing can come until this heals, which it does by itself.
+    Waiting(String),
+}
+
+/// Follows topics with `read_committed`.
+pub struct Reader {
+    consumer: BaseConsumer,
+}
+
+const POLL: Duration = Duration::from_millis(200);
+/// How long a broker may take to say where a partition ends, and to send what it said it has.
+const PATIENCE: Duration = Duration::from_secs(30);
+const ASK_AGAIN: Duration = Duration::from_millis(100);
+
 impl Reader {
-    pub(crate) fn new(
-        client: Arc<BaseConsumer<Context>>,
-        inbound: Sender<Inbound>,
-        orders: Receiver<Command>,
-        missing_grace: Duration,
-    ) -> Self {
-        Self {
-            client,
-            inbound,
-            orders,
-            topics: HashMap::new(),
-            last_complaint: None,
-            missing_grace,
-            missing_since: None,
-            asked_at: None,
-        }
-    }
-
-    /// Until the stage stops it or is gone.
-    pub(crate) fn run(mut self) {
-        loop {
-            match self.orders.try_recv() {
-                Ok(Command::Rewind(partitions)) => self.rewind(partitions),
-                Ok(Command::Stop) | Err(crossbeam_channel::TryRecvError::Disconnected) => break,
-                Err(crossbeam_channel::TryRecvError::Empty) => {}
-            }
-            self.halt_remade();
-            let missing = self.missing_topic().map(|topic| Inbound::Failed(Error::MissingTopic(topic)));
-            if missing.is_some_and(|failed| self.inbound.send(failed).is_err()) || !self.gulp() {
-                break;
+    /// Opens all partitions of these topics (name and number of partitions).
+    pub fn follow(
+        connection: &Connection,
+        client_id: &str,
+        topics: &[(Arc<str>, i32)],
+        begin: Begin,
+    ) -> Result<Self, Error> {
+        let consumer = consumer(connection, client_id, false)?;
+        let start = match begin {
+            Begin::Oldest => Offset::Beginning,
+            Begin::Now => Offset::End,
+        };
+        let mut all = TopicPartitionList::new();
+        for (topic, partitions) in topics {
+            for partition in 0..*partitions {
+                all.add_partition_offset(topic, partition, start).map_err(opening)?;
             }
         }
-        self.leave();
-        let _ = self.inbound.send(Inbound::Closed);
+        consumer.assign(&all).map_err(opening)?;
+        Ok(Self { consumer })
     }
 
-    /// Polls until there is nothing or enough, and hands it over. False: the stage is gone.
-    fn gulp(&mut self) -> bool {
-        let client = self.client.clone();
-        let mut records = Vec::new();
-        let mut bytes = 0;
-        let mut patience = POLL;
-        while records.len() < GULP && bytes < GULP_BYTES {
-            match client.poll(patience) {
-                Some(Ok(message)) => {
-                    let record = self.envelope(&message);
-                    bytes += record.size();
-                    records.push(record);
-                    patience = Duration::ZERO;
+    /// The next record, if one comes within a moment.
+    pub fn next(&self) -> Result<Next, Error> {
+        match self.consumer.poll(POLL) {
+            Some(Ok(message)) => Ok(Next::Record(owned(&message))),
+            Some(Err(error)) => sorted(error),
+            None => Ok(Next::Nothing),
+        }
+    }
+}
+
+/// A stretch of one topic: of each partition, the offsets from its first to the end that was stable when asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Span {
+    topic: Arc<str>,
+    /// Partition → first offset, and the one after the last.
+    partitions: HashMap<i32, (i64, i64)>,
+}
+
+impl Span {
+    /// All that a topic holds now for `read_committed` readers.
+    pub fn of(
+        connection: &Connection,
+        client_id: &str,
+        topic: &Arc<str>,
+        partitions: i32,
+    ) -> Result<Self, Error> {
+        let consumer = consumer(connection, client_id, true)?;
+        let ends =
+            (0..partitions).map(|partition| Ok((partition, ends(connection, &consumer, topic, partition)?)));
+        Ok(Self { topic: topic.clone(), partitions: ends.collect::<Result<_, Error>>()? })
+    }
+
+    /// One record alone.
+    pub fn one(at: &Coordinates) -> Self {
+        let partitions = HashMap::from([(at.partition, (at.offset, at.offset.saturating_add(1)))]);
+        Self { topic: at.topic.clone(), partitions }
+    }
+
+    /// How many offsets it covers: not fewer than it has records, since commit markers and records that were
+    /// aborted or compacted away have offsets too.
+    pub fn offsets(&self) -> u64 {
+        self.partitions.values().map(|(first, end)| end.saturating_sub(*first).max(0) as u64).sum()
+    }
+
+    /// Begins to read it.
+    pub fn read(&self, connection: &Connection, client_id: &str) -> Result<SpanReader, Error> {
+        let consumer = consumer(connection, client_id, true)?;
+        let mut open = self.partitions.clone();
+        open.retain(|_, (first, end)| first < end);
+        let mut all = TopicPartitionList::new();
+        for (&partition, &(first, _)) in &open {
+            all.add_partition_offset(&self.topic, partition, Offset::Offset(first)).map_err(opening)?;
+        }
+        consumer.assign(&all).map_err(opening)?;
+        let brokers = connection.brokers.clone();
+        Ok(SpanReader {
+            consumer,
+            brokers,
+            topic: self.topic.clone(),
+            open,
+            passed: 0,
+            heard: Instant::now(),
+        })
+    }
+}
+
+/// Reads a [`Span`], each partition in its order.
+pub struct SpanReader {
+    consumer: BaseConsumer,
+    brokers: String,
+    topic: Arc<str>,
+    /// Partitions that are not read to their end: the next offset, and the end.
+    open: HashMap<i32, (i64, i64)>,
+    passed: u64,
+    heard: Instant,
+}
+
+impl SpanReader {
+    /// The next record, or `None` once the span is read.
+    pub fn next_record(&mut self) -> Result<Option<Envelope>, Error> {
+        // What a caller did between two calls is no silence of the brokers.
+        self.heard = Instant::now();
+        while !self.open.is_empty() {
+            let (partition, record) = match self.consumer.poll(POLL) {
+                Some(Ok(message)) => (message.partition(), Some((message.offset(), owned(&message)))),
+                // The partition is read to its end; what is left of the span are offsets without a record.
+                Some(Err(KafkaError::PartitionEOF(partition))) => (partition, None),
+                Some(Err(error)) => match sorted(error.clone())? {
+                    Next::Waiting(_) if self.heard.elapsed() > PATIENCE => return Err(self.silent(error)),
+                    _ => continue,
+                },
+                None if self.heard.elapsed() > PATIENCE => {
+                    return Err(
+                        self.silent(KafkaError::MessageConsumption(RDKafkaErrorCode::OperationTimedOut))
+                    );
                 }
-                Some(Err(error)) => {
-                    if let Some(event) = self.classify(error) {
-                        return self.inbound.send(event).is_ok();
+                None => continue,
+            };
+            self.heard = Instant::now();
+            let Some(&(next, end)) = self.open.get(&partition) else { continue };
+            match record {
+                Some((offset, record)) if offset < end => {
+                    self.passed += (offset + 1 - next).max(0) as u64;
+                    self.open.insert(partition, (offset + 1, end));
+                    if offset + 1 == end {
+                        self.close(partition);
                     }
-                    break;
+                    return Ok(Some(record));
                 }
-                // Also after a rebalance was served, so this does not mean that the topics are empty.
-                None => break,
-            }
-        }
-        // What was fetched from a topic that was made anew comes after its first records.
-        let remade = client.context().remade.topics();
-        records.retain(|record| remade.is_empty() || !remade.contains(&*record.at.topic));
-        drop(remade);
-        records.is_empty() || self.inbound.send(Inbound::Records(records)).is_ok()
-    }
-
-    fn envelope(&mut self, message: &BorrowedMessage<'_>) -> Envelope {
-        let topic = match self.topics.get(message.topic()) {
-            Some(topic) => topic.clone(),
-            None => {
-                let topic: Arc<str> = message.topic().into();
-                self.topics.insert(message.topic().to_owned(), topic.clone());
-                topic
-            }
-        };
-        // Copied, not borrowed: one retained message would pin its whole fetch buffer.
-        Envelope {
-            at: Coordinates { topic, partition: message.partition(), offset: message.offset() },
-            timestamp_ms: message.timestamp().to_millis(),
-            key: message.key().map(Bytes::copy_from_slice),
-            value: message.payload().map(Bytes::copy_from_slice),
-            headers: headers::read(message),
-        }
-    }
-
-    /// An event for the stage, or `None` for what heals by itself.
-    fn classify(&mut self, error: KafkaError) -> Option<Inbound> {
-        use RDKafkaErrorCode as E;
-        let is_fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
-        match error.rdkafka_error_code() {
-            Some(code) if is_authorisation(code) => {
-                Some(Inbound::Failed(self.client.context().not_allowed(code)))
-            }
-            Some(E::AutoOffsetReset | E::OffsetOutOfRange) => Some(Inbound::Reread),
-            // The code of a fatal error is what caused it.
-            code if is_fatal || code == Some(E::Fatal) => {
-                Some(Inbound::Failed(Error::Client { what: "consume".into(), source: error }))
-            }
-            code => {
-                if code.is_some_and(is_missing) {
-                    self.missing_since.get_or_insert_with(Instant::now);
+                _ => {
+                    self.passed += (end - next) as u64;
+                    self.close(partition);
                 }
-                // Brokers that are away say so several times a second.
-                if self.last_complaint.is_none_or(|at| at.elapsed() > Duration::from_secs(5)) {
-                    self.last_complaint = Some(Instant::now());
-                    tracing::warn!(%error, "consuming goes on when this heals");
-                }
-                None
             }
         }
+        Ok(None)
     }
 
-    /// Stops the partitions of topics that were made anew while they were read.
-    fn halt_remade(&self) {
-        let context = self.client.context();
-        let remade = std::mem::take(&mut *context.remade.topics());
-        if remade.is_empty() {
-            return;
-        }
-        let assigned = self.client.assignment().map(|all| named(&all)).unwrap_or_default();
-        for partition in assigned.into_iter().filter(|partition| remade.contains(&*partition.topic)) {
-            let mut list = TopicPartitionList::new();
-            list.add_partition(&partition.topic, partition.partition);
-            if let Err(error) = self.client.pause(&list) {
-                tracing::warn!(%error, %partition, "the ledger refuses its records");
-            }
-            let position = self.client.position().ok();
-            let position = position
-                .and_then(|all| all.find_partition(&partition.topic, partition.partition)?.offset().to_raw());
-            let log = self.client.fetch_watermarks(&partition.topic, partition.partition, REMADE_ASK);
-            tracing::error!(
-                stage = context.stage, %partition, position,
-                "the topic was deleted and made anew while it was read; stopping the partition. A restart reads it \
-                 from its committed offset, which the brokers forget with the old topic, or else from its beginning"
-            );
-            context.count_out_of_log("stopped");
-            let halted =
-                Inbound::Halted { partition, committed: position.unwrap_or(0), log: log.unwrap_or_default() };
-            let _ = self.inbound.send(halted);
-        }
+    /// How many of the span's offsets lie behind.
+    pub fn passed(&self) -> u64 {
+        self.passed
     }
 
-    /// A topic that the brokers have missed for longer than they need to agree that it is there: it was
-    /// deleted, and does not come back by itself. librdkafka says so once, so it is asked again here.
-    fn missing_topic(&mut self) -> Option<String> {
-        let since = self.missing_since?;
-        if self.asked_at.is_some_and(|at| at.elapsed() < MISSING_ASK) {
-            return None;
-        }
-        self.asked_at = Some(Instant::now());
-        let mut missing = None;
-        for topic in self.client.context().topics() {
-            // Brokers that are away can come back.
-            let metadata = self.client.fetch_metadata(Some(topic), MISSING_ASK).ok()?;
-            if metadata.topics().iter().any(|found| found.error().is_some_and(|code| is_missing(code.into())))
-            {
-                missing = Some(topic.to_owned());
-            }
-        }
-        if missing.is_none() {
-            self.missing_since = None;
-        }
-        missing.filter(|_| since.elapsed() >= self.missing_grace)
+    fn silent(&self, source: KafkaError) -> Error {
+        Error::Unreachable { brokers: self.brokers.clone(), source }
     }
 
-    fn rewind(&mut self, partitions: Vec<TopicPartition>) {
-        let context = self.client.context().clone();
-        // A rebalance may have come between the wish and now; what is gone is its next owner's to read.
-        let partitions = self.still_assigned(partitions);
-        let Some(starts) = context.resolve(&self.client, &partitions) else { return };
+    fn close(&mut self, partition: i32) {
+        self.open.remove(&partition);
         let mut list = TopicPartitionList::new();
-        let mut read = Vec::new();
-        for (partition, start) in starts {
-            match start {
-                Start::From(offset) => {
-                    add(&mut list, &partition, offset);
-                    read.push(partition);
-                }
-                Start::Skipping { first, .. } => {
-                    add(&mut list, &partition, Offset::Offset(first));
-                    read.push(partition);
-                }
-                Start::Halted { committed, log } => {
-                    let mut halted = TopicPartitionList::new();
-                    halted.add_partition(&partition.topic, partition.partition);
-                    let _ = self.client.pause(&halted);
-                    let _ = self.inbound.send(Inbound::Halted { partition, committed, log });
-                }
-            }
-        }
-        if read.is_empty() {
-            return;
-        }
-        let event = match self.read_from(list) {
-            Ok(()) => Inbound::Rewound(read),
-            Err(error) => {
-                tracing::warn!(%error, "could not move to the committed offsets; trying again");
-                pause(SETTLE / 20);
-                // The stage still refuses these partitions' records, so asking it again loses nothing.
-                Inbound::Reread
-            }
-        };
-        let _ = self.inbound.send(event);
+        list.add_partition(&self.topic, partition);
+        // Only saves fetches: what still comes of it is passed over.
+        let _ = self.consumer.pause(&list);
     }
+}
 
-    fn still_assigned(&self, mut partitions: Vec<TopicPartition>) -> Vec<TopicPartition> {
-        // That cannot be asked only of a client that is broken, and then polling says so.
-        let assigned = self.client.assignment().map(|all| named(&all)).unwrap_or_default();
-        partitions.retain(|partition| assigned.contains(partition));
-        partitions
+fn consumer(connection: &Connection, client_id: &str, tell_ends: bool) -> Result<BaseConsumer, Error> {
+    // A group id is demanded even of a consumer that never joins or commits.
+    let mut config = connection.consumer_config(client_id, client_id);
+    // What retention has just deleted is gone; going on with the oldest is what a look at a topic means.
+    config.set("auto.offset.reset", "earliest");
+    config.set("enable.partition.eof", tell_ends.to_string());
+    config.create().map_err(Error::Settings)
+}
+
+fn ends(
+    connection: &Connection,
+    consumer: &BaseConsumer,
+    topic: &str,
+    partition: i32,
+) -> Result<(i64, i64), Error> {
+    let began = Instant::now();
+    loop {
+        // Under `read_committed` the end that a broker tells is the stable one.
+        match consumer.fetch_watermarks(topic, partition, PATIENCE) {
+            Ok(ends) => return Ok(ends),
+            Err(error) => match sorted(error.clone())? {
+                _ if began.elapsed() < PATIENCE => pause(ASK_AGAIN),
+                _ => return Err(Error::Unreachable { brokers: connection.brokers.clone(), source: error }),
+            },
+        }
     }
+}
 
-    /// Moves the consumer. A partition whose position fell out of its log is not fetched any more and cannot
-    /// be sought either; such a one is given back and taken again.
-    fn read_from(&self, list: TopicPartitionList) -> Result<(), KafkaError> {
-        let sought = self.client.seek_partitions(list.clone(), Duration::from_secs(10))?;
-        let mut again = TopicPartitionList::new();
-        for element in sought.elements().iter().filter(|element| element.error().is_err()) {
-            let wanted = list.find_partition(element.topic(), element.partition());
-            let offset = wanted.map_or(Offset::Beginning, |wanted| wanted.offset());
-            again.add_partition_offset(element.topic(), element.partition(), offset)?;
+fn sorted(error: KafkaError) -> Result<Next, Error> {
+    match error.rdkafka_error_code() {
+        Some(code) if is_authorisation(code) => {
+            Err(Error::Unauthorised { what: "read the topics of the pipeline".into(), code })
         }
-        if again.count() > 0 {
-            self.client.incremental_unassign(&again)?;
-            self.client.incremental_assign(&again)?;
-            let context = self.client.context();
-            let paused = context.paused();
-            if *paused {
-                self.client.pause(&again)?;
-            }
+        Some(RDKafkaErrorCode::Fatal) => {
+            Err(Error::Client { what: "read the topics of the pipeline".into(), source: error })
         }
-        Ok(())
+        // The client finds its brokers again by itself.
+        _ => Ok(Next::Waiting(error.to_string())),
     }
+}
 
-    fn leave(&mut self) {
-        self.client.unsubscribe();
-        let deadline = Instant::now() + Duration::from_secs(10);
-        let client = self.client.clone();
-        // Serves the last revoke. Records that still come are not handed over: their owner is the next one.
-        while client.assignment().is_ok_and(|a| a.count() > 0) && Instant::now() < deadline {
-            let _ = client.poll(POLL);
-        }
+fn opening(source: KafkaError) -> Error {
+    Error::Client { what: "open the topics of the pipeline".into(), source }
+}
+
+fn owned(message: &BorrowedMessage<'_>) -> Envelope {
+    Envelope {
+        at: Coordinates {
+            topic: message.topic().into(),
+            partition: message.partition(),
+            offset: message.offset(),
+        },
+        timestamp_ms: message.timestamp().to_millis(),
+        key: message.key().map(Bytes::copy_from_slice),
+        value: message.payload().map(Bytes::copy_from_slice),
+        headers: headers::read(message),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_span_of_one_record_covers_its_offset_alone() {
+        let at = Coordinates { topic: "dead".into(), partition: 2, offset: 7 };
+        let span = Span::one(&at);
+        assert_eq!((span.offsets(), span.partitions[&2]), (1, (7, 8)));
     }
 }

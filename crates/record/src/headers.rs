@@ -32,6 +32,10 @@ pub const DEAD_COUNT: &str = "twinlane-dead-count";
 /// Names the last part that was left out because the dead letter would not fit its topic: `value`, then also the
 /// event's own `headers`, then also the `key`.
 pub const DEAD_TRUNCATED: &str = "twinlane-dead-truncated";
+/// On an event that `twinlane dead-letters redrive` sent again: coordinates of the dead letter that it was. Stages do
+/// not pass it on, since on a source topic anybody may have written it; whoever wants to know what an answer was
+/// before reads the event where the answer says that it stands. The count of deaths does travel.
+pub const REDRIVEN_FROM: &str = "twinlane-redriven-from";
 
 /// Nobody tries an event again more often than this.
 const MAX_DEATHS: u32 = 1_000_000;

@@ -46,7 +46,7 @@ impl Failure {
             | (Failure::Invalid(_) | Failure::Stage(twinlane_runtime::Error::Plan(_)), _) => 2,
             (_, Some(Kafka::Unauthorised { .. })) => 3,
             (_, Some(Kafka::MissingTopic(_) | Kafka::Partitions { .. } | Kafka::Refused { .. })) => 4,
-            (_, Some(Kafka::Fenced(_))) => 5,
+            (_, Some(Kafka::Fenced(_) | Kafka::Superseded(_))) => 5,
             (Failure::Model(_) | Failure::Stage(twinlane_runtime::Error::Model { .. }), _) => 6,
             (_, Some(Kafka::Unreachable { .. })) => 7,
             (Failure::Stage(twinlane_runtime::Error::ModelHung { .. }), _) => 8,

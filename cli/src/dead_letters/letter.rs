@@ -1,0 +1,42 @@
+//! One dead letter as it lies on its topic, with what the plan says of its event.
+
+use std::sync::Arc;
+
+use twinlane_pipeline::{Action, Plan};
+use twinlane_record::{DeadLetter, Envelope, headers};
+
+/// A dead letter.
+#[derive(Clone, Debug)]
+pub(crate) struct Letter<'r> {
+    pub(crate) record: &'r Envelope,
+    pub(crate) dead: DeadLetter,
+    /// The route that its event took, if it came so far.
+    pub(crate) route: Option<Arc<str>>,
+    /// The task of that route, if the pipeline still has it.
+    pub(crate) task: Option<Arc<str>>,
+    /// Its value, and perhaps more, did not fit the dead-letter topic.
+    pub(crate) is_truncated: bool,
+}
+
+impl<'r> Letter<'r> {
+    /// `None`: the record is no dead letter.
+    pub(crate) fn read(plan: &Plan, record: &'r Envelope) -> Option<Self> {
+        let dead = DeadLetter::from_headers(&record.headers)?;
+        let routed = record.headers.text(headers::ROUTE);
+        // Where a source is read directly, its one route is the route of every event.
+        let source = plan.sources.iter().find(|source| source.topic == dead.source.topic);
+        let direct = source.and_then(|source| source.direct);
+        let route = match (routed, direct) {
+            (Some(name), _) => Some(name.into()),
+            (None, Some(direct)) => Some(plan.routes[direct].name.clone()),
+            (None, None) => None,
+        };
+        let task = plan.routes.iter().find(|known| Some(&known.name) == route.as_ref());
+        let task = task.and_then(|route| match route.action {
+            Action::Score { task, .. } => Some(plan.tasks[task].name.clone()),
+            Action::Skip { .. } => None,
+        });
+        let is_truncated = record.headers.get(headers::DEAD_TRUNCATED).is_some();
+        Some(Self { record, dead, route, task, is_truncated })
+    }
+}
