@@ -60,7 +60,7 @@ impl ScoredEventCodec {
     pub fn decode(&self, payload: &[u8]) -> Result<ScoredEvent, Rejection> {
         let value = match &self.0 {
             Kind::Avro { decoder, .. } => decoder.decode(payload)?.value,
-            Kind::Json => json::read(payload)?,
+            Kind::Json => json::read_scored(payload)?,
         };
         scored_json::from_value(&value)
             .map_err(|why| Rejection::new(Reason::MalformedPayload, format!("not a scored event: {why}")))

@@ -8,10 +8,8 @@ use super::{
     fault::Fault,
     plan::{Node, Number, Plan, Record},
 };
-use crate::{Value, unique::Unique};
+use crate::{Value, unique::Unique, value::MAX_DEPTH};
 
-/// Records, lists and maps within each other; the same limit as JSON's.
-const MAX_DEPTH: usize = 128;
 /// A null or an empty record takes no bytes, so the payload's size does not bound how many there are.
 const MAX_WEIGHTLESS: usize = 4096;
 
