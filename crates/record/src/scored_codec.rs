@@ -100,7 +100,8 @@ fn avro(id: u32, event: &ScoredEvent) -> Bytes {
         None => out.long(0),
         Some(time) => {
             out.long(1);
-            out.long(time);
+            // A producer may write any number; beyond these years readers that count microseconds refuse the answer.
+            out.long(time.clamp(i64::MIN / 1000, i64::MAX / 1000));
         }
     }
     out.long(event.scored_time_ms);
