@@ -8,7 +8,9 @@ use cel::{
 };
 use twinlane_record::Format;
 
-use crate::{Error, plan::Rule, rule_names::Names, rules::Condition, schema_fields::Schema, similar::hint};
+use crate::{
+    Error, plan::Rule, rule_budget, rule_names::Names, rules::Condition, schema_fields::Schema, similar::hint,
+};
 
 const VARIABLES: [&str; 4] = ["event", "schema", "topic", "key"];
 /// The functions that rules use most, for hints.
@@ -76,7 +78,9 @@ pub(crate) fn condition(
             return refuse(format!("no schema of this source has a field `{field}`{known}"));
         }
     }
-    Ok(Condition::Cel { program, names: Box::new(names), text: rule.text.clone() })
+    let mut expression = Box::new(program.expression().clone());
+    let loops = rule_budget::bound(&mut expression);
+    Ok(Condition::Cel { expression, loops, names: Box::new(names), text: rule.text.clone() })
 }
 
 /// The name, if the rule is `schema == "name"`.

@@ -17,7 +17,6 @@ pub fn pipeline_file(data: &[u8]) {
             return assert!(error.to_string().len() > "fuzz.yaml".len() + 2, "a refusal without words");
         }
     };
-    assert_eq!(Plan::parse(text, "fuzz.yaml").as_ref(), Ok(&plan), "the same text, another plan");
     assert!(plan.to_string().starts_with("pipeline "), "a plan describes itself");
     assert!(!plan.topics().is_empty(), "there are dead letters");
     for source in 0..plan.sources.len() {

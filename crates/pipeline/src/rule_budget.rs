@@ -1,0 +1,94 @@
+//! Bounds what a rule's macros do on one event. `all`, `exists`, `map` and the like are the loops of CEL: within each
+//! other they multiply, and one after the other they can double what they hold. So every list that a macro is about to
+//! walk through is weighed first, on a budget that the whole rule shares; a rule that is beyond it fails on that event,
+//! which is then a dead letter, instead of keeping its lane from all others.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use cel::{
+    Context, ExecutionError, Value as Cel,
+    common::ast::{CallExpr, EntryExpr, Expr, IdedExpr},
+};
+
+/// The items, and the eight bytes of text, that one rule may walk through for one event. The longest list that fits
+/// into a record is some tens of thousands of items; in a debug build this many take under a second.
+const UNITS: usize = 100_000;
+
+/// What weighs a list. No rule can call it, as it is no name in CEL.
+const WEIGH: &str = "@weigh";
+
+/// Puts the weighing before each loop; whether there is any.
+pub(crate) fn bound(expression: &mut IdedExpr) -> bool {
+    match &mut expression.expr {
+        Expr::Call(call) => {
+            let target = call.target.iter_mut().map(|target| &mut **target);
+            any(target.chain(&mut call.args))
+        }
+        Expr::Select(select) => bound(&mut select.operand),
+        Expr::List(list) => any(list.elements.iter_mut()),
+        Expr::Map(map) => any(map.entries.iter_mut().flat_map(|entry| parts(&mut entry.expr))),
+        Expr::Struct(of) => any(of.entries.iter_mut().flat_map(|entry| parts(&mut entry.expr))),
+        Expr::Comprehension(all) => {
+            let of = &mut **all;
+            any([
+                &mut of.iter_range,
+                &mut of.accu_init,
+                &mut of.loop_cond,
+                &mut of.loop_step,
+                &mut of.result,
+            ]
+            .into_iter());
+            let range = std::mem::take(&mut of.iter_range);
+            let weigh = CallExpr { func_name: WEIGH.to_owned(), target: None, args: vec![range] };
+            of.iter_range = IdedExpr { id: expression.id, expr: Expr::Call(weigh) };
+            true
+        }
+        Expr::Ident(_) | Expr::Literal(_) | Expr::Unspecified => false,
+    }
+}
+
+/// All of them, not only up to the first.
+fn any<'e>(parts: impl Iterator<Item = &'e mut IdedExpr>) -> bool {
+    parts.map(bound).fold(false, |all, one| all | one)
+}
+
+fn parts(entry: &mut EntryExpr) -> Vec<&mut IdedExpr> {
+    match entry {
+        EntryExpr::StructField(field) => vec![&mut field.value],
+        EntryExpr::MapEntry(entry) => vec![&mut entry.key, &mut entry.value],
+    }
+}
+
+/// Gives one evaluation its budget.
+pub(crate) fn provide(context: &mut Context<'_, '_>) {
+    let left = Arc::new(AtomicUsize::new(UNITS));
+    let weigh = move |range: Cel| -> Result<Cel, ExecutionError> {
+        let mut rest = left.load(Ordering::Relaxed);
+        let fits = take(&range, &mut rest);
+        left.store(if fits { rest } else { 0 }, Ordering::Relaxed);
+        if fits { Ok(range) } else { Err(ExecutionError::function_error("the rule", TOO_MUCH)) }
+    };
+    context.add_function(WEIGH, weigh).expect("CEL has no function of that name");
+}
+
+const TOO_MUCH: &str =
+    "it walks through more than 100000 items; look at fewer, or keep shorter lists in the event";
+
+/// Takes what a value weighs off the rest; a part that is shared counts wherever it stands, as it is walked through there.
+fn take(value: &Cel, rest: &mut usize) -> bool {
+    let own = match value {
+        Cel::String(text) => text.len() / 8,
+        Cel::Bytes(bytes) => bytes.len() / 8,
+        _ => 0,
+    };
+    let Some(left) = rest.checked_sub(1 + own) else { return false };
+    *rest = left;
+    match value {
+        Cel::List(items) => items.iter().all(|item| take(item, rest)),
+        Cel::Map(map) => map.map.values().all(|item| take(item, rest)),
+        _ => true,
+    }
+}
