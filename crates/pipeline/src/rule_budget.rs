@@ -1,4 +1,4 @@
-//! Bounds what a rule's macros do on one event. `all`, `exists`, `map` and the like are the loops of CEL: within each
+//! Bounds what a rule takes: the stack, by its depth, and for its macros the time and memory on one event. `all`, `exists`, `map` and the like are the loops of CEL: within each
 //! other they multiply, and one after the other they can double what they hold. So every list that a macro is about to
 //! walk through is weighed first, on a budget that the whole rule shares; a rule that is beyond it fails on that event,
 //! which is then a dead letter, instead of keeping its lane from all others.
@@ -20,6 +20,40 @@ const UNITS: usize = 100_000;
 /// What weighs a list. No rule can call it, as it is no name in CEL.
 const WEIGH: &str = "@weigh";
 
+/// Whether more than `limit` parts of an expression are within each other. Told without recursion, which is the point.
+pub(crate) fn deeper_than(limit: usize, expression: &IdedExpr) -> bool {
+    let mut open = vec![(expression, 1)];
+    while let Some((expression, depth)) = open.pop() {
+        if depth > limit {
+            return true;
+        }
+        open.extend(parts(&expression.expr).into_iter().map(|part| (part, depth + 1)));
+    }
+    false
+}
+
+fn parts(expression: &Expr) -> Vec<&IdedExpr> {
+    match expression {
+        Expr::Call(call) => call.target.iter().map(|target| &**target).chain(&call.args).collect(),
+        Expr::Select(select) => vec![&select.operand],
+        Expr::List(list) => list.elements.iter().collect(),
+        Expr::Map(map) => map.entries.iter().flat_map(|entry| of_entry(&entry.expr)).collect(),
+        Expr::Struct(of) => of.entries.iter().flat_map(|entry| of_entry(&entry.expr)).collect(),
+        Expr::Comprehension(all) => {
+            vec![&all.iter_range, &all.accu_init, &all.loop_cond, &all.loop_step, &all.result]
+        }
+        Expr::Ident(_) | Expr::Literal(_) | Expr::Unspecified => Vec::new(),
+    }
+}
+
+/// The parts of an entry of a map or struct.
+pub(crate) fn of_entry(entry: &EntryExpr) -> Vec<&IdedExpr> {
+    match entry {
+        EntryExpr::StructField(field) => vec![&field.value],
+        EntryExpr::MapEntry(entry) => vec![&entry.key, &entry.value],
+    }
+}
+
 /// Puts the weighing before each loop; whether there is any.
 pub(crate) fn bound(expression: &mut IdedExpr) -> bool {
     match &mut expression.expr {
@@ -29,18 +63,15 @@ pub(crate) fn bound(expression: &mut IdedExpr) -> bool {
         }
         Expr::Select(select) => bound(&mut select.operand),
         Expr::List(list) => any(list.elements.iter_mut()),
-        Expr::Map(map) => any(map.entries.iter_mut().flat_map(|entry| parts(&mut entry.expr))),
-        Expr::Struct(of) => any(of.entries.iter_mut().flat_map(|entry| parts(&mut entry.expr))),
+        Expr::Map(map) => any(map.entries.iter_mut().flat_map(|entry| in_entry(&mut entry.expr))),
+        Expr::Struct(of) => any(of.entries.iter_mut().flat_map(|entry| in_entry(&mut entry.expr))),
         Expr::Comprehension(all) => {
             let of = &mut **all;
-            any([
-                &mut of.iter_range,
-                &mut of.accu_init,
-                &mut of.loop_cond,
-                &mut of.loop_step,
-                &mut of.result,
-            ]
-            .into_iter());
+            let mut parts =
+                [&mut of.iter_range, &mut of.accu_init, &mut of.loop_cond, &mut of.loop_step, &mut of.result];
+            parts.iter_mut().for_each(|part| {
+                bound(part);
+            });
             let range = std::mem::take(&mut of.iter_range);
             let weigh = CallExpr { func_name: WEIGH.to_owned(), target: None, args: vec![range] };
             of.iter_range = IdedExpr { id: expression.id, expr: Expr::Call(weigh) };
@@ -55,7 +86,7 @@ fn any<'e>(parts: impl Iterator<Item = &'e mut IdedExpr>) -> bool {
     parts.map(bound).fold(false, |all, one| all | one)
 }
 
-fn parts(entry: &mut EntryExpr) -> Vec<&mut IdedExpr> {
+fn in_entry(entry: &mut EntryExpr) -> Vec<&mut IdedExpr> {
     match entry {
         EntryExpr::StructField(field) => vec![&mut field.value],
         EntryExpr::MapEntry(entry) => vec![&mut entry.key, &mut entry.value],

@@ -3,27 +3,27 @@
 use twinlane_pipeline::{Plan, RuleSet};
 use twinlane_record::{Reason, Rejection, Value};
 
+const FILE: &str = "
+pipeline: shop
+sources: { events: { topic: e, {format} } }
+routes:
+  - { from: events, when: '{rule}', skip: matched }
+  - { from: events, task: t, lane: precision }
+tasks:
+  t:
+    models: { full: m.onnx }
+    inputs: { x: { field: items, missing: 0 } }
+    outputs: { y: { tensor: y, kind: number } }
+    publish: { topic: s, format: json }
+lanes: { precision: { model: full, device: [cpu], max_batch: 1 } }
+dead_letters: { topic: d }
+";
+
 /// Whether a rule matches an event whose field `items` is this, or why it failed; as a rule for JSON and, with a
 /// schema that has the field, for Avro.
 fn matches(rule: &str, items: Vec<Value>) -> Result<bool, Rejection> {
     let mut answers = ["format: json", "format: avro, schemas: [order]"].map(|format| {
-        let text = format!(
-            "\
-pipeline: shop
-sources: {{ events: {{ topic: e, {format} }} }}
-routes:
-  - {{ from: events, when: '{rule}', skip: matched }}
-  - {{ from: events, task: t, lane: precision }}
-tasks:
-  t:
-    models: {{ full: m.onnx }}
-    inputs: {{ x: {{ field: items, missing: 0 }} }}
-    outputs: {{ y: {{ tensor: y, kind: number }} }}
-    publish: {{ topic: s, format: json }}
-lanes: {{ precision: {{ model: full, device: [cpu], max_batch: 1 }} }}
-dead_letters: {{ topic: d }}
-"
-        );
+        let text = FILE.replace("{format}", format).replace("{rule}", rule);
         let plan = Plan::parse(&text, "shop.yaml").expect("a sound file");
         let rules = RuleSet::compile(&plan, 0, &|_| Some(vec!["items".to_owned()])).expect("a sound rule");
         let event = Value::Record(vec![("items".into(), Value::List(items.clone()))]);
@@ -68,4 +68,21 @@ fn lists_as_long_as_a_record_holds_are_walked_through() {
     let items: Vec<Value> = (0..30_000).map(Value::Int).collect();
     assert_eq!(matches("event.items.exists(i, i == 29999)", items.clone()), Ok(true));
     assert_eq!(matches("event.items.filter(i, i > 9).map(i, i + 1).size() == 29990", items), Ok(true));
+}
+
+#[test]
+fn a_chain_that_is_longer_than_the_stack_is_refused() {
+    let refused = |rule: &str| {
+        let text = FILE.replace("{format}", "format: json").replace("{rule}", rule);
+        let plan = Plan::parse(&text, "shop.yaml").expect("a sound file");
+        RuleSet::compile(&plan, 0, &|_| None).err().map(|error| error.to_string()).unwrap_or_default()
+    };
+    for (first, link, last) in
+        [("1", " + 1", " > 0"), ("event", ".a", " == 1"), ("[1]", ".map(x, x)", " == [1]")]
+    {
+        let chain = |length: usize| format!("{first}{}{last}", link.repeat(length));
+        assert_eq!(refused(&chain(60)), "", "{link}");
+        assert!(refused(&chain(3900 / link.len())).contains("more than 150 operators"), "{link}");
+        assert!(refused(&chain(100_000)).contains("at most 4000, split it"), "{link}");
+    }
 }
