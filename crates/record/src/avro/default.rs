@@ -28,6 +28,11 @@ pub(super) struct Defaults {
 }
 
 impl Defaults {
+    /// Values in all defaults so far.
+    pub(super) fn values(&self) -> usize {
+        self.values
+    }
+
     /// The default `json` of a field with this schema.
     pub(super) fn value<'s>(
         &mut self,

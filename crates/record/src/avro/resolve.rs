@@ -182,6 +182,7 @@ impl<'s> Resolver<'s> {
             let node = node.map_err(|fault| fault.in_field(&field.name))?;
             steps.push(Step { name: self.intern(&field.name), node, slot });
         }
+        let before = self.defaults.values();
         let mut template = Vec::with_capacity(to.fields.len());
         for (field, written) in to.fields.iter().zip(&sources) {
             let value = match (&field.default, written) {
@@ -204,7 +205,7 @@ impl<'s> Resolver<'s> {
                 .zip(&template)
                 .enumerate()
                 .all(|(at, (s, (name, _)))| s.slot == Some(at) && s.name == *name);
-        Ok(Record::Ready { steps, template, straight })
+        Ok(Record::Ready { steps, template, defaults: self.defaults.values() - before, straight })
     }
 
     /// A field that the reader does not have is read as itself and dropped.

@@ -247,6 +247,21 @@ fn defaults_that_stand_for_too_much_are_refused() {
 }
 
 #[test]
+fn defaults_of_many_records_are_bounded() {
+    let of = |fields: &str| {
+        let item = format!(r#"{{"type":"record","name":"I","fields":[{fields}]}}"#);
+        schema(&with(&format!(r#"{{"type":"array","items":{item}}}"#)))
+    };
+    let list = vec!["0"; 900].join(",");
+    let added = format!(r#"{{"name":"l","type":{{"type":"array","items":"int"}},"default":[{list}]}}"#);
+    let plan = Plan::new(&of(""), &of(&added)).expect("compatible");
+    // 100 and 4000 records without a byte.
+    assert!(plan.read(&[0xc8, 0x01, 0]).is_ok());
+    let rejection = plan.read(&[0xc0, 0x3e, 0]).expect_err("3.6 million values");
+    assert!(rejection.detail.contains("more than 500000 values from defaults"), "{rejection}");
+}
+
+#[test]
 fn lengths_and_counts_that_lie_cost_nothing() {
     let huge = [0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01];
     for field in [
