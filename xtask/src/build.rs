@@ -117,7 +117,7 @@ pub(crate) fn torture(torture: &Torture, runtime: &Path, interrupt: &Interrupt) 
 
 /// Runs a command in a process group of its own; gives its exit code unless it succeeded. When this program is killed,
 /// so is the group, and `folder` is removed.
-fn run(
+pub(crate) fn run(
     name: &str,
     command: Command,
     folder: Option<&Path>,
@@ -134,14 +134,16 @@ fn run(
     Ok(Some(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1))))
 }
 
-fn cargo() -> Command {
+/// Cargo, in the repository.
+pub(crate) fn cargo() -> Command {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
     command.current_dir(repository());
     command
 }
 
-fn repository() -> &'static Path {
+/// The repository's folder.
+pub(crate) fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lies in the repository")
 }
 

@@ -1,9 +1,10 @@
-//! Developer tasks of Twinlane: `cargo xtask setup | kafka | test | demo | torture`.
+//! Developer tasks of Twinlane: `cargo xtask setup | kafka | test | fuzz | demo | torture`.
 //!
 //! Each task does its own set-up, so that two commands are all that a fresh machine needs.
 
 mod build;
 mod downloads;
+mod fuzz;
 mod interrupt;
 mod preflight;
 mod progress;
@@ -20,6 +21,7 @@ use clap::{Args, Parser, Subcommand};
 use twinlane_testkit::broker::{Broker, BrokerOptions, EXISTING_CLUSTER};
 use twinlane_testkit::{cache, jars};
 
+use crate::fuzz::Fuzz;
 use crate::interrupt::Interrupt;
 use crate::preflight::{Kafka, Needs};
 
@@ -51,6 +53,11 @@ enum Task {
     /// follow from a seed: processes and brokers killed, stopped and cut off, groups that grow and shrink. The exit code
     /// is not 0 unless every event was answered exactly once, rightly, and in order.
     Torture(Torture),
+    /// Throw random inputs at the parsers: one target after the other, under libFuzzer. Needs a nightly compiler.
+    ///
+    /// A short run of every target is part of the tests; this is for the long ones. An input that breaks something is
+    /// left in fuzz/artifacts.
+    Fuzz(Fuzz),
     /// Start a Kafka for development; Ctrl-C ends it and removes its data.
     Kafka,
     /// Fetch what the other tasks need, and say what is missing on this machine.
@@ -157,6 +164,7 @@ impl Task {
                 let runtime = setup::all(Kafka::Always, interrupt)?;
                 build::test(&arguments, &runtime, interrupt)
             }
+            Self::Fuzz(asked) => fuzz::fuzz(&asked, interrupt),
             Self::Demo(demo) => {
                 preflight::check(Needs::everything())?;
                 let runtime = setup::all(Kafka::UnlessNamed, interrupt)?;

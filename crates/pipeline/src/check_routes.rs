@@ -1,6 +1,6 @@
 //! Checks of routes: that sources, tasks and lanes exist, that a lane's variant does, and that each can match.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use serde_saphyr::{Location, Spanned};
 
@@ -22,6 +22,8 @@ impl Checker<'_> {
     ) -> Result<Vec<Route>, Error> {
         let mut routes: Vec<Route> = Vec::new();
         let mut names = HashSet::new();
+        // Where to go on counting: from 2 again, thousands of routes of one name would take minutes.
+        let mut nths: HashMap<String, usize> = HashMap::new();
         let mut caught: HashSet<usize> = HashSet::new();
         for raw in raw {
             let (place, raw) = (raw.defined, raw.value);
@@ -46,13 +48,13 @@ impl Checker<'_> {
                 None => format!("{from}-{goes}"),
             };
             let mut name = base.clone();
-            let mut nth = 2;
+            let nth = nths.entry(base.clone()).or_insert(2);
             while !names.insert(name.clone()) {
                 if raw.name.is_some() {
                     return self.refuse(place, format!("two routes are called `{name}`"));
                 }
                 name = format!("{base}-{nth}");
-                nth += 1;
+                *nth += 1;
             }
             let when = raw.when.map(|when| Rule { text: when.value, place: self.place(when.defined) });
             routes.push(Route { name: name.into(), source, when, action });

@@ -20,6 +20,8 @@ use crate::{
 
 /// Steps of a sequence at most.
 const MAX_STEPS: usize = 4096;
+/// Numbers that a task takes from one event at most: two mebibytes, of which many events are in flight.
+const MAX_NUMBERS: usize = 1 << 18;
 
 pub(crate) fn task(checker: &Checker<'_>, name: &str, raw: Spanned<raw::Task>) -> Result<Task, Error> {
     let (place, raw) = (raw.defined, raw.value);
@@ -34,10 +36,15 @@ pub(crate) fn task(checker: &Checker<'_>, name: &str, raw: Spanned<raw::Task>) -
     }
     let mut filled = BTreeMap::new();
     let mut inputs = Vec::new();
+    let mut numbers = 0;
     for (tensor, written) in raw.inputs {
         let place = written.defined;
         let mask = written.value.mask.as_ref().map(|mask| (mask.value.clone(), mask.defined));
         inputs.push(input(checker, &tensor, written.value, place)?);
+        numbers += inputs.last().map_or(0, numbers_of);
+        if numbers > MAX_NUMBERS {
+            return checker.refuse(place, format!("with tensor `{tensor}`, task `{name}` takes up to {numbers} numbers from an event; at most {MAX_NUMBERS}, lower `keep_last` or list fewer columns"));
+        }
         for (tensor, place) in [Some((tensor, place)), mask].into_iter().flatten() {
             if filled.insert(Arc::from(tensor.as_str()), checker.place(place)).is_some() {
                 return checker.refuse(place, format!("tensor `{tensor}` is filled twice"));
@@ -72,6 +79,15 @@ pub(crate) fn task(checker: &Checker<'_>, name: &str, raw: Spanned<raw::Task>) -
             carry: publish.carry.iter().map(|field| checker.place(field.defined)).collect(),
         },
     })
+}
+
+/// How many numbers an input takes from one event at most.
+fn numbers_of(input: &Input) -> usize {
+    match input {
+        Input::Scalar { .. } => 1,
+        Input::Matrix { columns, .. } => columns.len(),
+        Input::Sequence { keep_last, columns, .. } => keep_last * columns.len(),
+    }
 }
 
 fn input(checker: &Checker<'_>, tensor: &str, raw: raw::Input, place: Location) -> Result<Input, Error> {

@@ -18,6 +18,7 @@ mod instant;
 mod place;
 mod plan;
 mod raw;
+mod rule_budget;
 mod rule_check;
 mod rule_names;
 mod rule_outcome;

@@ -8,7 +8,9 @@ use cel::{
 };
 use twinlane_record::Format;
 
-use crate::{Error, plan::Rule, rule_names::Names, rules::Condition, schema_fields::Schema, similar::hint};
+use crate::{
+    Error, plan::Rule, rule_budget, rule_names::Names, rules::Condition, schema_fields::Schema, similar::hint,
+};
 
 const VARIABLES: [&str; 4] = ["event", "schema", "topic", "key"];
 /// The functions that rules use most, for hints.
@@ -29,6 +31,13 @@ const FUNCTIONS: [&str; 12] = [
 /// CEL's names of types, for `type(event.x) == int`.
 const TYPES: [&str; 9] = ["bool", "bytes", "double", "int", "list", "map", "null_type", "string", "uint"];
 
+/// A list of all countries fits. Even to drop an expression takes some stack for each part in its longest chain, and
+/// the shortest parts, as in `a.b.c`, have two characters.
+const MAX_CHARACTERS: usize = 4000;
+/// Parts of an expression within each other, of which `1 + 2 + 3` has three. CEL's parser bounds parentheses, not chains;
+/// what evaluates them needs some kilobytes of stack for each, and a thread has two mebibytes.
+const MAX_DEPTH: usize = 150;
+
 /// Compiles a rule. `known` are the schemas of its source, of which JSON has none.
 pub(crate) fn condition(
     env: &Arc<Env>,
@@ -37,6 +46,12 @@ pub(crate) fn condition(
     known: &[Schema<'_>],
 ) -> Result<Condition, Error> {
     let refuse = |message: String| Err(Error::of(&rule.place, message));
+    let long = rule.text.chars().count();
+    if long > MAX_CHARACTERS {
+        return refuse(format!(
+            "a rule of {long} characters; at most {MAX_CHARACTERS}, split it into several routes"
+        ));
+    }
     let program = match env.compile(&rule.text) {
         Ok(program) => program,
         Err(error) => {
@@ -44,6 +59,11 @@ pub(crate) fn condition(
             return refuse(format!("`{}` is not valid CEL: {why}", rule.text));
         }
     };
+    if rule_budget::deeper_than(MAX_DEPTH, program.expression()) {
+        return refuse(format!(
+            "a rule with more than {MAX_DEPTH} operators and calls in one chain; split it into several routes"
+        ));
+    }
     let names = Names::of(program.expression());
     if format == Format::Json && names.variables.contains("schema") {
         return refuse("a JSON event has no `schema`; ask for one of its fields".to_owned());
@@ -76,7 +96,9 @@ pub(crate) fn condition(
             return refuse(format!("no schema of this source has a field `{field}`{known}"));
         }
     }
-    Ok(Condition::Cel { program, names: Box::new(names), text: rule.text.clone() })
+    let mut expression = Box::new(program.expression().clone());
+    let loops = rule_budget::bound(&mut expression);
+    Ok(Condition::Cel { expression, loops, names: Box::new(names), text: rule.text.clone() })
 }
 
 /// The name, if the rule is `schema == "name"`.

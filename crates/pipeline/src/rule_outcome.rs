@@ -11,6 +11,7 @@ use cel::{
 };
 
 use crate::{
+    rule_budget::of_entry,
     rule_names::{Names, field_by_index},
     schema_fields::Schema,
 };
@@ -112,8 +113,5 @@ fn operands(call: &CallExpr) -> impl Iterator<Item = &IdedExpr> {
 }
 
 fn entries<'e>(entries: impl Iterator<Item = &'e EntryExpr>) -> impl Iterator<Item = &'e IdedExpr> {
-    entries.flat_map(|entry| match entry {
-        EntryExpr::StructField(field) => vec![&field.value],
-        EntryExpr::MapEntry(entry) => vec![&entry.key, &entry.value],
-    })
+    entries.flat_map(of_entry)
 }

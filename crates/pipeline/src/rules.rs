@@ -3,11 +3,12 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
 use cel::{
-    Context, Env, Program, Value as Cel,
+    Context, Env, Value as Cel,
+    common::ast::IdedExpr,
     objects::{Key, Map},
 };
 use twinlane_record::{Reason, Rejection, Value};
@@ -15,11 +16,14 @@ use twinlane_record::{Reason, Rejection, Value};
 use crate::{
     Error,
     plan::{Action, Plan},
-    rule_check,
+    rule_budget, rule_check,
     rule_names::Names,
     rule_outcome::{self, Outcome},
     schema_fields::{self, Schema, Sent},
 };
+
+/// CEL's own functions and macros, which every rule has and none adds to.
+static STDLIB: LazyLock<Arc<Env>> = LazyLock::new(|| Arc::new(Env::stdlib()));
 
 /// The rules of one source, in order.
 pub struct RuleSet {
@@ -33,7 +37,9 @@ pub(crate) enum Condition {
     /// `schema == "…"`, by far the most common rule, needs neither CEL nor the payload.
     SchemaIs(String),
     Cel {
-        program: Program,
+        expression: Box<IdedExpr>,
+        /// It has macros, which need their budget.
+        loops: bool,
         names: Box<Names>,
         text: String,
     },
@@ -48,7 +54,7 @@ impl RuleSet {
         source: usize,
         fields: &dyn Fn(&str) -> Option<Vec<String>>,
     ) -> Result<Self, Error> {
-        let env = Arc::new(Env::stdlib());
+        let env = STDLIB.clone();
         let topic = plan.sources[source].topic.clone();
         let known = Schema::all(plan, source, fields);
         // Which of them may still arrive at the rule at hand.
@@ -106,8 +112,11 @@ impl RuleSet {
             let matches = match condition {
                 Condition::Always => true,
                 Condition::SchemaIs(name) => schema == Some(name),
-                Condition::Cel { program, names, text } => {
+                Condition::Cel { expression, loops, names, text } => {
                     let mut context = context(&self.env, names, schema, &self.topic);
+                    if *loops {
+                        rule_budget::provide(&mut context);
+                    }
                     if names.variables.contains("event") {
                         let event = match &event {
                             Some(event) => event,
@@ -119,7 +128,7 @@ impl RuleSet {
                         let key = key.and_then(|k| std::str::from_utf8(k).ok());
                         context.add_variable_from_value("key", text_or_null(key));
                     }
-                    match program.execute(&context) {
+                    match Cel::resolve(expression, &context) {
                         Ok(Cel::Bool(matches)) => matches,
                         Ok(other) => {
                             return Err(failed(text, &format!("gave {other:?} instead of true or false")));
@@ -146,9 +155,10 @@ impl Condition {
         match self {
             Condition::Always => Outcome::True,
             Condition::SchemaIs(name) => Outcome::of(**schema.name == **name),
-            Condition::Cel { program, names, .. } => {
-                let context = context(env, names, Some(schema.name), topic);
-                rule_outcome::outcome(program.expression(), &context, schema)
+            Condition::Cel { expression, names, .. } => {
+                let mut context = context(env, names, Some(schema.name), topic);
+                rule_budget::provide(&mut context);
+                rule_outcome::outcome(expression, &context, schema)
             }
         }
     }

@@ -1,33 +1,57 @@
-//! JSON objects straight into [`Value`](crate::Value), in the document's order. Depth is bounded by
-//! serde_json (128). A key that stands twice is refused: readers disagree on which one counts, and a rule must
+//! JSON objects straight into [`Value`](crate::Value), in the document's order. Depth is bounded, by us and by
+//! serde_json (127). A key that stands twice is refused: readers disagree on which one counts, and a rule must
 //! not see another amount than the model.
 
 use std::{fmt, sync::Arc};
 
-use serde::de::{Deserialize, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 
-use crate::{Reason, Rejection, Value, unique::Unique};
+use crate::{Reason, Rejection, Value, unique::Unique, value::MAX_DEPTH};
 
-/// Reads one object, which must take all of the bytes.
+/// Reads an event, an object that must take all of the bytes.
 pub(crate) fn read(payload: &[u8]) -> Result<Value, Rejection> {
-    match serde_json::from_slice(payload) {
-        Ok(Document(value @ Value::Record(_))) => Ok(value),
-        Ok(Document(other)) => {
+    object(payload, MAX_DEPTH)
+}
+
+/// Reads an object that holds fields of an event, and is that much deeper.
+pub(crate) fn read_scored(payload: &[u8]) -> Result<Value, Rejection> {
+    object(payload, usize::MAX)
+}
+
+/// Reads an object with at most `depth` objects and lists within each other.
+fn object(payload: &[u8], depth: usize) -> Result<Value, Rejection> {
+    let mut from = serde_json::Deserializer::from_slice(payload);
+    match (Reading { depth }).deserialize(&mut from).and_then(|value| from.end().map(|()| value)) {
+        Ok(value @ Value::Record(_)) => Ok(value),
+        Ok(other) => {
             Err(Rejection::new(Reason::MalformedPayload, format!("{} is not a JSON object", other.kind())))
         }
         Err(error) => Err(Rejection::new(Reason::MalformedPayload, format!("not valid JSON: {error}"))),
     }
 }
 
-struct Document(Value);
+/// A value with at most `depth` objects and lists within each other.
+#[derive(Clone, Copy)]
+struct Reading {
+    depth: usize,
+}
 
-impl<'de> Deserialize<'de> for Document {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        from.deserialize_any(Reading).map(Document)
+impl Reading {
+    fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
+        let depth = self.depth.checked_sub(1);
+        let too_deep =
+            || E::custom(format_args!("more than {MAX_DEPTH} objects and lists within each other"));
+        Ok(Self { depth: depth.ok_or_else(too_deep)? })
     }
 }
 
-struct Reading;
+impl<'de> DeserializeSeed<'de> for Reading {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Value, D::Error> {
+        from.deserialize_any(self)
+    }
+}
 
 impl<'de> Visitor<'de> for Reading {
     type Value = Value;
@@ -61,14 +85,16 @@ impl<'de> Visitor<'de> for Reading {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut from: A) -> Result<Value, A::Error> {
+        let item = self.deeper()?;
         let mut items = Vec::new();
-        while let Some(Document(item)) = from.next_element()? {
+        while let Some(item) = from.next_element_seed(item)? {
             items.push(item);
         }
         Ok(Value::List(items))
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut from: A) -> Result<Value, A::Error> {
+        let field = self.deeper()?;
         let mut fields: Vec<(Arc<str>, Value)> = Vec::new();
         let mut unique = Unique::default();
         while let Some(key) = from.next_key::<Arc<str>>()? {
@@ -76,8 +102,7 @@ impl<'de> Visitor<'de> for Reading {
                 let key: String = key.chars().take(64).collect();
                 return Err(A::Error::custom(format_args!("the key `{key}` stands twice in an object")));
             }
-            let Document(value) = from.next_value()?;
-            fields.push((key, value));
+            fields.push((key, from.next_value_seed(field)?));
         }
         Ok(Value::Record(fields))
     }
@@ -129,8 +154,10 @@ mod tests {
     #[test]
     fn depth_is_bounded_and_width_is_not() {
         let nested = |depth: usize| [br#"{"a":"#.repeat(depth), b"1".to_vec(), b"}".repeat(depth)].concat();
-        assert!(read(&nested(100)).is_ok());
-        assert!(refused(&nested(1_000_000)).contains("recursion limit"));
+        assert!(read(&nested(MAX_DEPTH)).is_ok());
+        for depth in [MAX_DEPTH + 1, 1_000_000] {
+            assert!(refused(&nested(depth)).contains("more than 100 objects and lists"));
+        }
         let wide: Vec<String> = (0..100_000).map(|i| format!("\"k{i}\":{i}")).collect();
         let wide = format!("{{{}}}", wide.join(","));
         assert_eq!(read(wide.as_bytes()).expect("valid").get("k99999"), Some(&Value::Int(99_999)));

@@ -10,6 +10,8 @@ use std::{
 use apache_avro::Schema;
 use serde::Deserialize;
 
+use crate::schema_text;
+
 /// One version of one subject.
 #[derive(Clone, Debug)]
 pub struct RegisteredSchema {
@@ -102,13 +104,18 @@ pub enum SchemaError {
     },
 }
 
-#[derive(Deserialize)]
+/// One line of `index.json`.
+#[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Entry {
-    id: u32,
-    subject: Arc<str>,
-    version: u32,
-    file: PathBuf,
+pub struct SchemaEntry {
+    /// The id in the wire format.
+    pub id: u32,
+    /// Subject, the name that rules use (`order`).
+    pub subject: Arc<str>,
+    /// Version within the subject, from 1.
+    pub version: u32,
+    /// Where the schema stands, relative to the folder.
+    pub file: PathBuf,
 }
 
 impl SchemaFolder {
@@ -118,24 +125,37 @@ impl SchemaFolder {
         let read = |file: &Path| {
             std::fs::read_to_string(file).map_err(|source| SchemaError::Read { file: file.into(), source })
         };
-        let entries: Vec<Entry> = serde_json::from_str(&read(&file)?)
+        let entries: Vec<SchemaEntry> = serde_json::from_str(&read(&file)?)
             .map_err(|source| SchemaError::Index { file: file.clone(), source })?;
         let mut schemas = Self::default();
-        for entry in entries {
-            let path = folder.join(&entry.file);
-            let schema = Schema::parse_str(&read(&path)?)
-                .map_err(|source| SchemaError::Schema { file: path, source: Box::new(source) })?;
-            let twice = |what: String| SchemaError::Twice { file: file.clone(), what };
-            let Entry { id, subject, version, .. } = entry;
-            if schemas.by_subject.entry(subject.clone()).or_default().insert(version, id).is_some() {
-                return Err(twice(format!("version {version} of `{subject}`")));
-            }
-            let registered = RegisteredSchema { id, subject, version, schema: Arc::new(schema) };
-            if schemas.by_id.insert(id, registered).is_some() {
-                return Err(twice(format!("id {id}")));
-            }
+        for mut entry in entries {
+            entry.file = folder.join(&entry.file);
+            let text = read(&entry.file)?;
+            schemas.insert(entry, &text, &file)?;
         }
         Ok(schemas)
+    }
+
+    /// Registers one more schema by its text; nothing is read from disk. `entry.file` is its name for refusals.
+    pub fn add(&mut self, entry: SchemaEntry, text: &str) -> Result<(), SchemaError> {
+        self.insert(entry, text, Path::new("index.json"))
+    }
+
+    fn insert(&mut self, entry: SchemaEntry, text: &str, index: &Path) -> Result<(), SchemaError> {
+        let SchemaEntry { id, subject, version, file } = entry;
+        let unsupported = |what| SchemaError::Unsupported { subject: subject.to_string(), what };
+        schema_text::check(text).map_err(unsupported)?;
+        let schema = Schema::parse_str(text)
+            .map_err(|source| SchemaError::Schema { file, source: Box::new(source) })?;
+        let twice = |what: String| SchemaError::Twice { file: index.to_owned(), what };
+        if self.by_subject.entry(subject.clone()).or_default().insert(version, id).is_some() {
+            return Err(twice(format!("version {version} of `{subject}`")));
+        }
+        let registered = RegisteredSchema { id, subject, version, schema: Arc::new(schema) };
+        if self.by_id.insert(id, registered).is_some() {
+            return Err(twice(format!("id {id}")));
+        }
+        Ok(())
     }
 
     /// The schema with this id.

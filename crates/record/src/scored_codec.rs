@@ -60,7 +60,7 @@ impl ScoredEventCodec {
     pub fn decode(&self, payload: &[u8]) -> Result<ScoredEvent, Rejection> {
         let value = match &self.0 {
             Kind::Avro { decoder, .. } => decoder.decode(payload)?.value,
-            Kind::Json => json::read(payload)?,
+            Kind::Json => json::read_scored(payload)?,
         };
         scored_json::from_value(&value)
             .map_err(|why| Rejection::new(Reason::MalformedPayload, format!("not a scored event: {why}")))
@@ -100,7 +100,8 @@ fn avro(id: u32, event: &ScoredEvent) -> Bytes {
         None => out.long(0),
         Some(time) => {
             out.long(1);
-            out.long(time);
+            // A producer may write any number; beyond these years readers that count microseconds refuse the answer.
+            out.long(time.clamp(i64::MIN / 1000, i64::MAX / 1000));
         }
     }
     out.long(event.scored_time_ms);

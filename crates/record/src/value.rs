@@ -5,6 +5,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
+/// Records, lists and maps of an event within each other. A field that is carried along stands deeper in the scored
+/// event than in its own, and what reads JSON stops at 128, serde_json for one.
+pub(crate) const MAX_DEPTH: usize = 100;
+
 /// A decoded field, list or record.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {

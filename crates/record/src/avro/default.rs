@@ -1,4 +1,6 @@
-//! Defaults of fields that the writer does not have: JSON in the schema file, a value here.
+//! Defaults of fields that the writer does not have: JSON in the schema file, a value here. A record's default leaves
+//! out fields that have defaults themselves, so that a few lines of schema can stand for a value of any size, or for one
+//! that never ends; hence the two limits.
 
 use std::sync::Arc;
 
@@ -12,10 +14,54 @@ use super::{
     read, resolve,
     view::{Meaning, Names, Wire},
 };
-use crate::Value;
+use crate::{Value, value::MAX_DEPTH};
 
-/// The default `json` of a field with this schema.
-pub(super) fn value<'s>(names: &Names<'s>, schema: &'s Schema, json: &Json) -> Result<Value, Fault> {
+/// Values in all defaults of a schema. Each record that lacks its fields gets its own copy of them, so this is also
+/// how much a byte of an event can become.
+const MAX_VALUES: usize = 1000;
+
+/// The defaults of one reader's schema.
+#[derive(Default)]
+pub(super) struct Defaults {
+    values: usize,
+    depth: usize,
+}
+
+impl Defaults {
+    /// Values in all defaults so far.
+    pub(super) fn values(&self) -> usize {
+        self.values
+    }
+
+    /// The default `json` of a field with this schema.
+    pub(super) fn value<'s>(
+        &mut self,
+        names: &Names<'s>,
+        schema: &'s Schema,
+        json: &Json,
+    ) -> Result<Value, Fault> {
+        self.values += 1;
+        if self.values > MAX_VALUES {
+            return Err(Fault::incompatible(format!("the defaults hold more than {MAX_VALUES} values")));
+        }
+        if self.depth == MAX_DEPTH {
+            return Err(Fault::incompatible(format!(
+                "its default has more than {MAX_DEPTH} records and lists within each other"
+            )));
+        }
+        self.depth += 1;
+        let value = value(self, names, schema, json);
+        self.depth -= 1;
+        value
+    }
+}
+
+fn value<'s>(
+    defaults: &mut Defaults,
+    names: &Names<'s>,
+    schema: &'s Schema,
+    json: &Json,
+) -> Result<Value, Fault> {
     let (wire, meaning) = names.view(schema)?;
     let unfit = || Fault::incompatible(format!("its default {json} is not a valid {wire}"));
     Ok(match (wire, json) {
@@ -47,21 +93,24 @@ pub(super) fn value<'s>(names: &Names<'s>, schema: &'s Schema, json: &Json) -> R
             Value::Text(symbol.as_str().into())
         }
         (Wire::Array(items), Json::Array(list)) => {
-            Value::List(list.iter().map(|item| value(names, items, item)).collect::<Result<_, _>>()?)
+            let items = list.iter().map(|item| defaults.value(names, items, item));
+            Value::List(items.collect::<Result<_, _>>()?)
         }
         (Wire::Map(values), Json::Object(entries)) => {
-            let entries =
-                entries.iter().map(|(key, v)| Ok((Arc::from(key.as_str()), value(names, values, v)?)));
+            let entries = entries
+                .iter()
+                .map(|(key, v)| Ok((Arc::from(key.as_str()), defaults.value(names, values, v)?)));
             Value::Record(entries.collect::<Result<_, Fault>>()?)
         }
         // The first branch by the older specification, any by the newer.
         (Wire::Union(union), _) => {
-            union.variants().iter().find_map(|branch| value(names, branch, json).ok()).ok_or_else(unfit)?
+            let mut branches = union.variants().iter();
+            branches.find_map(|branch| defaults.value(names, branch, json).ok()).ok_or_else(unfit)?
         }
         (Wire::Record(record), Json::Object(given)) => {
             let fields = record.fields.iter().map(|field| {
                 let json = given.get(&field.name).or(field.default.as_ref()).ok_or_else(unfit)?;
-                Ok((Arc::from(field.name.as_str()), value(names, &field.schema, json)?))
+                Ok((Arc::from(field.name.as_str()), defaults.value(names, &field.schema, json)?))
             });
             Value::Record(fields.collect::<Result<_, Fault>>()?)
         }

@@ -75,6 +75,8 @@ pub(super) enum Record {
         steps: Vec<Step>,
         /// In the reader's order, with the defaults of what the writer does not have.
         template: Vec<(Arc<str>, Value)>,
+        /// How many values those defaults hold.
+        defaults: usize,
         /// The writer writes exactly the reader's fields in their order.
         straight: bool,
     },

@@ -8,23 +8,26 @@ use super::{
     fault::Fault,
     plan::{Node, Number, Plan, Record},
 };
-use crate::{Value, unique::Unique};
+use crate::{Value, unique::Unique, value::MAX_DEPTH};
 
-/// Records, lists and maps within each other; the same limit as JSON's.
-const MAX_DEPTH: usize = 128;
 /// A null or an empty record takes no bytes, so the payload's size does not bound how many there are.
 const MAX_WEIGHTLESS: usize = 4096;
+
+/// Values that defaults add to one event, in all its records: some tens of megabytes. A record of one byte can stand for
+/// a thousand, and an event for a million records.
+const MAX_DEFAULTS: usize = 500_000;
 
 /// One datum being read.
 pub(super) struct Reading<'p> {
     plan: &'p Plan,
     depth: usize,
     weightless: usize,
+    defaults: usize,
 }
 
 impl<'p> Reading<'p> {
     pub(super) fn new(plan: &'p Plan) -> Self {
-        Self { plan, depth: 0, weightless: 0 }
+        Self { plan, depth: 0, weightless: 0, defaults: 0 }
     }
 
     pub(super) fn value(&mut self, node: &'p Node, bytes: &mut Bytes<'_>) -> Result<Value, Fault> {
@@ -78,7 +81,7 @@ impl<'p> Reading<'p> {
     }
 
     fn record(&mut self, record: &'p Record, bytes: &mut Bytes<'_>) -> Result<Value, Fault> {
-        let Record::Ready { steps, template, straight } = record else {
+        let Record::Ready { steps, template, defaults, straight } = record else {
             return Err(Fault::incompatible("the versions of this record do not fit"));
         };
         if *straight {
@@ -88,6 +91,12 @@ impl<'p> Reading<'p> {
                 fields.push((step.name.clone(), value));
             }
             return Ok(Value::Record(fields));
+        }
+        self.defaults += defaults;
+        if self.defaults > MAX_DEFAULTS {
+            return Err(Fault::malformed(format!(
+                "its records take more than {MAX_DEFAULTS} values from defaults"
+            )));
         }
         let mut fields = template.clone();
         for step in steps {

@@ -13,7 +13,7 @@ use apache_avro::{
 };
 
 use super::{
-    default,
+    default::Defaults,
     fault::Fault,
     plan::{Node, Number, Plan, Record, Step},
     view::{Meaning, Names, Unit, Wire},
@@ -26,24 +26,52 @@ pub(super) fn plan(writer: &Schema, reader: &Schema) -> Result<Plan, Fault> {
         reader: Names::of(reader)?,
         records: Vec::new(),
         places: HashMap::new(),
+        refused: HashMap::new(),
+        kept: HashMap::new(),
+        defaults: Defaults::default(),
+        depth: 0,
         interned: HashSet::new(),
     };
     let root = resolver.node(writer, reader)?;
     Ok(Plan { root, records: resolver.records })
 }
 
+/// Schemas within each other, names followed. No event is that deep, its own limit being lower; the stack of a thread
+/// is.
+const MAX_DEPTH: usize = 256;
+
+/// Full names of the writer's and of the reader's record.
+type Pair = (String, String);
+
 struct Resolver<'s> {
     writer: Names<'s>,
     reader: Names<'s>,
     records: Vec<Record>,
     /// Pairs of records that have a place already, by full name: where recursion ends.
-    places: HashMap<(String, String), usize>,
+    places: HashMap<Pair, usize>,
+    /// Pairs that do not fit: asked again, as every union in their way does, they would take twice as long each time.
+    /// What stands above them was taken to fit, so no other way to them changes the answer.
+    refused: HashMap<Pair, Fault>,
+    /// The places of the writer's records that are read and dropped.
+    kept: HashMap<Pair, usize>,
+    defaults: Defaults,
+    depth: usize,
     /// One allocation per name instead of one per record.
     interned: HashSet<Arc<str>>,
 }
 
 impl<'s> Resolver<'s> {
     fn node(&mut self, writer: &'s Schema, reader: &'s Schema) -> Result<Node, Fault> {
+        if self.depth == MAX_DEPTH {
+            return Err(Fault::incompatible(format!("more than {MAX_DEPTH} schemas within each other")));
+        }
+        self.depth += 1;
+        let node = self.one(writer, reader);
+        self.depth -= 1;
+        node
+    }
+
+    fn one(&mut self, writer: &'s Schema, reader: &'s Schema) -> Result<Node, Fault> {
         let (w, written) = self.writer.view(writer)?;
         let (r, read) = self.reader.view(reader)?;
         Ok(match (w, r) {
@@ -123,6 +151,9 @@ impl<'s> Resolver<'s> {
         if let Some(&place) = self.places.get(&key) {
             return Ok(Node::Record(place));
         }
+        if let Some(fault) = self.refused.get(&key) {
+            return Err(fault.clone());
+        }
         let place = self.records.len();
         self.records.push(Record::Unfinished);
         self.places.insert(key.clone(), place);
@@ -133,6 +164,7 @@ impl<'s> Resolver<'s> {
             }
             Err(fault) => {
                 self.places.remove(&key);
+                self.refused.insert(key, fault.clone());
                 Err(fault)
             }
         }
@@ -150,12 +182,15 @@ impl<'s> Resolver<'s> {
             let node = node.map_err(|fault| fault.in_field(&field.name))?;
             steps.push(Step { name: self.intern(&field.name), node, slot });
         }
+        let before = self.defaults.values();
         let mut template = Vec::with_capacity(to.fields.len());
         for (field, written) in to.fields.iter().zip(&sources) {
             let value = match (&field.default, written) {
                 (_, true) => crate::Value::Null,
-                (Some(default), false) => default::value(&self.reader, &field.schema, default)
-                    .map_err(|fault| fault.in_field(&field.name))?,
+                (Some(default), false) => {
+                    let value = self.defaults.value(&self.reader, &field.schema, default);
+                    value.map_err(|fault| fault.in_field(&field.name))?
+                }
                 (None, false) => {
                     let why = "it is not in the writer's version and has no default";
                     return Err(Fault::incompatible(why).in_field(&field.name));
@@ -170,7 +205,7 @@ impl<'s> Resolver<'s> {
                 .zip(&template)
                 .enumerate()
                 .all(|(at, (s, (name, _)))| s.slot == Some(at) && s.name == *name);
-        Ok(Record::Ready { steps, template, straight })
+        Ok(Record::Ready { steps, template, defaults: self.defaults.values() - before, straight })
     }
 
     /// A field that the reader does not have is read as itself and dropped.
@@ -180,11 +215,16 @@ impl<'s> Resolver<'s> {
             writer: self.writer.clone(),
             reader: self.writer.clone(),
             records: std::mem::take(&mut self.records),
-            places: HashMap::new(),
+            places: std::mem::take(&mut self.kept),
+            refused: HashMap::new(),
+            kept: HashMap::new(),
+            defaults: Defaults::default(),
+            depth: self.depth,
             interned: std::mem::take(&mut self.interned),
         };
         let node = alone.node(schema, schema);
         self.records = alone.records;
+        self.kept = alone.places;
         self.interned = alone.interned;
         node
     }

@@ -3,7 +3,7 @@
 use apache_avro::{Schema, types::Value as Avro, writer::datum::GenericDatumWriter};
 
 use super::Plan;
-use crate::{Reason, Rejection, Value};
+use crate::{Reason, Rejection, Value, value::MAX_DEPTH};
 
 fn schema(json: &str) -> Schema {
     Schema::parse_str(json).expect("valid")
@@ -195,11 +195,70 @@ fn a_schema_that_refers_to_itself_is_read_to_a_bounded_depth() {
     let wider = schema(&TREE.replace("\"int\"", "\"double\""));
     let plan = Plan::new(&tree, &wider).expect("compatible");
     let of_depth = |depth: usize| [[2_u8, 2].repeat(depth), vec![2, 0]].concat();
-    let read = plan.read(&of_depth(100)).expect("deep enough");
+    let read = plan.read(&of_depth(MAX_DEPTH - 1)).expect("deep enough");
     assert_eq!(read.path("next.next.v"), Some(&Value::Float(1.0)));
     let rejection = plan.read(&of_depth(500_000)).expect_err("too deep");
     assert_eq!(rejection.reason, Reason::MalformedPayload);
     assert!(rejection.detail.len() < 2000, "a path of {} bytes", rejection.detail.len());
+}
+
+#[test]
+fn a_record_that_does_not_fit_is_not_tried_again_on_every_way_to_it() {
+    let of = |inner: &str| {
+        let bottom = format!(r#"{{"name":"x","type":"{inner}"}}"#);
+        let mut fields = vec![format!(
+            r#"{{"name":"l0","type":["null",{{"type":"record","name":"L0","fields":[{bottom}]}}]}}"#
+        )];
+        for level in 1..30 {
+            let way = |name| {
+                let field = format!(r#"{{"name":"f","type":"L{}"}}"#, level - 1);
+                format!(r#"{{"type":"record","name":"{name}{level}","fields":[{field}]}}"#)
+            };
+            let ways = format!(r#"{{"name":"f","type":[{},{}]}}"#, way("P"), way("Q"));
+            fields.push(format!(
+                r#"{{"name":"l{level}","type":["null",{{"type":"record","name":"L{level}","fields":[{ways}]}}]}}"#
+            ));
+        }
+        schema(&format!(r#"{{"type":"record","name":"R","fields":[{}]}}"#, fields.join(",")))
+    };
+    // 2^29 ways, each of which would have taken its time.
+    let plan = Plan::new(&of("string"), &of("int")).expect("every one of them may be null");
+    let detail = plan.read(&[[0; 29].to_vec(), vec![2, 0, 0]].concat()).expect_err("the last").detail;
+    assert!(detail.contains("string cannot be read as int"), "{detail}");
+}
+
+#[test]
+fn defaults_that_stand_for_too_much_are_refused() {
+    let plan = |height| {
+        let bottom = r#"{"type":"record","name":"L0","fields":[]}"#.to_owned();
+        let inner = (1..=height).fold(bottom, |below, n| {
+            let same = n - 1;
+            format!(
+                r#"{{"type":"record","name":"L{n}","fields":[{{"name":"a","type":{below},"default":{{}}}},
+                    {{"name":"b","type":"L{same}","default":{{}}}}]}}"#
+            )
+        });
+        let field = format!(r#"{{"name":"f","type":{inner},"default":{{}}}}"#);
+        let of = |fields: &str| schema(&format!(r#"{{"type":"record","name":"R","fields":[{fields}]}}"#));
+        Plan::new(&of(""), &of(&field))
+    };
+    assert!(plan(5).is_ok());
+    assert!(plan(12).expect_err("4096 values").detail.contains("more than 1000 values"));
+}
+
+#[test]
+fn defaults_of_many_records_are_bounded() {
+    let of = |fields: &str| {
+        let item = format!(r#"{{"type":"record","name":"I","fields":[{fields}]}}"#);
+        schema(&with(&format!(r#"{{"type":"array","items":{item}}}"#)))
+    };
+    let list = vec!["0"; 900].join(",");
+    let added = format!(r#"{{"name":"l","type":{{"type":"array","items":"int"}},"default":[{list}]}}"#);
+    let plan = Plan::new(&of(""), &of(&added)).expect("compatible");
+    // 100 and 4000 records without a byte.
+    assert!(plan.read(&[0xc8, 0x01, 0]).is_ok());
+    let rejection = plan.read(&[0xc0, 0x3e, 0]).expect_err("3.6 million values");
+    assert!(rejection.detail.contains("more than 500000 values from defaults"), "{rejection}");
 }
 
 #[test]
