@@ -1,17 +1,21 @@
-//! The verdict: a fresh reader with `read_committed` reads every output and dead-letter topic from its beginning, and
-//! every record is held against the account of what was produced.
+//! The verdict: a fresh reader with `read_committed` reads every topic from its beginning, and every answer and dead letter
+//! is held against the account of what lies on the source topics.
+//!
+//! What lies there is the account, not what the producer was told: brokers that are killed together may keep an event
+//! whose confirmation is lost, so that it is written twice, and that is two events. Both that and an event that was
+//! confirmed and is not there are the brokers' or the client's doing, and counted apart.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use twinlane_testkit::checker::{Checker, Found, Seen, Verdict, coordinates};
 use twinlane_testkit::client;
 
 use crate::content;
 use crate::events::event;
-use crate::feed::Confirmed;
-use crate::shop::{DEAD_LETTERS, OUTPUTS, Source};
+use crate::feed::{Confirmed, ID};
+use crate::shop::{DEAD_LETTERS, OUTPUTS, SOURCES, Source};
 
 /// How many examples of wrong content are kept.
 const EXAMPLES: usize = 10;
@@ -24,6 +28,10 @@ pub(crate) struct Judgement {
     pub(crate) verdict: Verdict,
     pub(crate) wrong_content: u64,
     pub(crate) examples: Vec<String>,
+    /// Events that lie on their source topic more than once.
+    pub(crate) written_twice: u64,
+    /// Events that the brokers confirmed and that are not on their source topic.
+    pub(crate) lost_by_brokers: u64,
 }
 
 impl Judgement {
@@ -36,11 +44,13 @@ impl Judgement {
 /// Reads everything and judges it. No transaction may be open for longer than half a minute.
 pub(crate) fn judge(bootstrap: &str, seed: u64, confirmed: &[Confirmed]) -> Result<Judgement> {
     let mut checker = Checker::new();
-    let mut numbers: HashMap<(Source, i32, i64), u64> = HashMap::with_capacity(confirmed.len());
-    for &Confirmed { id, source, partition, offset } in confirmed {
+    let numbers = written(bootstrap)?;
+    for (&(source, partition, offset), &id) in &numbers {
         checker.produced(source.topic(), partition, offset, event(seed, id).outcome.expected());
-        numbers.insert((source, partition, offset), id);
     }
+    let ids: HashSet<u64> = numbers.values().copied().collect();
+    let written_twice = (numbers.len() - ids.len()) as u64;
+    let lost_by_brokers = confirmed.iter().filter(|one| !ids.contains(&one.id)).count() as u64;
     let (mut wrong_content, mut examples) = (0, Vec::new());
     let topics: Vec<_> = OUTPUTS.map(|(topic, _)| topic).into_iter().chain([DEAD_LETTERS]).collect();
     client::wait_until_settled(bootstrap, &topics, SETTLED)?;
@@ -73,5 +83,23 @@ pub(crate) fn judge(bootstrap: &str, seed: u64, confirmed: &[Confirmed]) -> Resu
             }
         })?;
     }
-    Ok(Judgement { verdict: checker.verdict(), wrong_content, examples })
+    let verdict = checker.verdict();
+    Ok(Judgement { verdict, wrong_content, examples, written_twice, lost_by_brokers })
+}
+
+/// Number of every event that lies on a source topic, by where it lies.
+fn written(bootstrap: &str) -> Result<HashMap<(Source, i32, i64), u64>> {
+    let mut numbers = HashMap::new();
+    for source in SOURCES {
+        let mut unknown = 0;
+        client::read_to_end(bootstrap, source.topic(), |record| {
+            let number = record.header(ID).and_then(|id| std::str::from_utf8(id).ok()?.parse().ok());
+            match number {
+                Some(id) => drop(numbers.insert((source, record.partition(), record.offset()), id)),
+                None => unknown += 1,
+            }
+        })?;
+        ensure!(unknown == 0, "{unknown} records on {} are not the rig's", source.topic());
+    }
+    Ok(numbers)
 }

@@ -81,7 +81,7 @@ impl Report {
         if let Some(cause) = &self.broken_off {
             println!("broken off: {cause}");
         }
-        let Judgement { verdict, wrong_content, examples } = &self.judgement;
+        let Judgement { verdict, wrong_content, examples, written_twice, lost_by_brokers } = &self.judgement;
         println!(
             "\nseed {}, {}, {:.0} s, {} faults; longest stall of one lane on one partition {:.1} s; slowest last stop \
              {:.1} s",
@@ -94,6 +94,12 @@ impl Report {
         );
         println!("{verdict}, {wrong_content} with wrong content");
         examples.iter().for_each(|example| println!("  {example}"));
+        if written_twice + lost_by_brokers > 0 {
+            println!(
+                "on the source topics themselves, before Twinlane: {written_twice} events written twice, {lost_by_brokers} \
+                 confirmed and not there"
+            );
+        }
     }
 
     /// Writes it as one JSON object.
@@ -141,6 +147,8 @@ impl Report {
             "foreign": verdict.foreign,
             "scattered": verdict.scattered,
             "wrong_content": self.judgement.wrong_content,
+            "written_twice": self.judgement.written_twice,
+            "lost_by_brokers": self.judgement.lost_by_brokers,
             "examples": verdict.examples.iter().chain(&self.judgement.examples).collect::<Vec<_>>(),
             "faults": faults,
             "recovery_s": recovery,
