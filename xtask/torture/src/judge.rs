@@ -14,7 +14,7 @@ use twinlane_testkit::client;
 
 use crate::content;
 use crate::events::event;
-use crate::feed::{Confirmed, ID};
+use crate::feed::ID;
 use crate::shop::{DEAD_LETTERS, OUTPUTS, SOURCES, Source};
 
 /// How many examples of wrong content are kept.
@@ -42,7 +42,7 @@ impl Judgement {
 }
 
 /// Reads everything and judges it. No transaction may be open for longer than half a minute.
-pub(crate) fn judge(bootstrap: &str, seed: u64, confirmed: &[Confirmed]) -> Result<Judgement> {
+pub(crate) fn judge(bootstrap: &str, seed: u64, confirmed: &[u64]) -> Result<Judgement> {
     let mut checker = Checker::new();
     let numbers = written(bootstrap)?;
     for (&(source, partition, offset), &id) in &numbers {
@@ -50,7 +50,7 @@ pub(crate) fn judge(bootstrap: &str, seed: u64, confirmed: &[Confirmed]) -> Resu
     }
     let ids: HashSet<u64> = numbers.values().copied().collect();
     let written_twice = (numbers.len() - ids.len()) as u64;
-    let lost_by_brokers = confirmed.iter().filter(|one| !ids.contains(&one.id)).count() as u64;
+    let lost_by_brokers = confirmed.iter().filter(|id| !ids.contains(id)).count() as u64;
     let (mut wrong_content, mut examples) = (0, Vec::new());
     let topics: Vec<_> = OUTPUTS.map(|(topic, _)| topic).into_iter().chain([DEAD_LETTERS]).collect();
     client::wait_until_settled(bootstrap, &topics, SETTLED)?;

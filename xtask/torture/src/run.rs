@@ -152,15 +152,9 @@ fn kinds(arguments: &Arguments) -> Result<Vec<Kind>> {
 }
 
 /// Waits until as many records were seen as there must be, or until nothing comes any more.
-fn drain(
-    watch: &Watch,
-    fleet: &Fleet,
-    confirmed: &[crate::feed::Confirmed],
-    seed: u64,
-    interrupted: &AtomicBool,
-) -> Result<()> {
+fn drain(watch: &Watch, fleet: &Fleet, confirmed: &[u64], seed: u64, interrupted: &AtomicBool) -> Result<()> {
     use crate::events::{Outcome, event};
-    let expected = confirmed.iter().filter(|one| event(seed, one.id).outcome != Outcome::Skip).count() as u64;
+    let expected = confirmed.iter().filter(|&&id| event(seed, id).outcome != Outcome::Skip).count() as u64;
     let (mut count, mut since, mut shown) = (watch.count(), Instant::now(), Instant::now());
     // An event that was written twice has two answers, so the number alone does not say that all are there.
     while since.elapsed() < if count < expected { QUIET } else { STEADY } {
