@@ -1,7 +1,9 @@
 //! The verdict: a fresh reader with `read_committed` reads every output and dead-letter topic from its beginning, and
-//! every record is held against the account of what was produced.
+//! every record is held against the account of what was produced. That account is what lies on the source topics, read
+//! as freshly: a record there must be answered, also one whose confirmation was lost on its way to the producer, and a
+//! broker that crashed may have forgotten. Where the two differ, the report says so; it is the cluster's doing.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -10,8 +12,8 @@ use twinlane_testkit::client;
 
 use crate::content;
 use crate::events::event;
-use crate::feed::Confirmed;
-use crate::shop::{DEAD_LETTERS, OUTPUTS, Source};
+use crate::feed::{Confirmed, ID};
+use crate::shop::{DEAD_LETTERS, OUTPUTS, SOURCES, Source};
 
 /// How many examples of wrong content are kept.
 const EXAMPLES: usize = 10;
@@ -24,6 +26,18 @@ pub(crate) struct Judgement {
     pub(crate) verdict: Verdict,
     pub(crate) wrong_content: u64,
     pub(crate) examples: Vec<String>,
+    pub(crate) sources: Sources,
+}
+
+/// What lies on the source topics, against what the brokers had confirmed.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Sources {
+    /// Records whose coordinates no confirmation named.
+    pub(crate) unconfirmed: u64,
+    /// Records of an event that is there already: the brokers took a retry for a new one.
+    pub(crate) duplicated: u64,
+    /// Confirmed events that are not there.
+    pub(crate) vanished: u64,
 }
 
 impl Judgement {
@@ -37,10 +51,16 @@ impl Judgement {
 pub(crate) fn judge(bootstrap: &str, seed: u64, confirmed: &[Confirmed]) -> Result<Judgement> {
     let mut checker = Checker::new();
     let mut numbers: HashMap<(Source, i32, i64), u64> = HashMap::with_capacity(confirmed.len());
-    for &Confirmed { id, source, partition, offset } in confirmed {
-        checker.produced(source.topic(), partition, offset, event(seed, id).outcome.expected());
-        numbers.insert((source, partition, offset), id);
+    for source in SOURCES {
+        client::read_to_end(bootstrap, source.topic(), |record| {
+            let id = record.header(ID).and_then(|id| std::str::from_utf8(id).ok()?.parse().ok());
+            let id = id.expect("the rig alone writes to its source topics");
+            let (partition, offset) = (record.partition(), record.offset());
+            checker.produced(source.topic(), partition, offset, event(seed, id).outcome.expected());
+            numbers.insert((source, partition, offset), id);
+        })?;
     }
+    let sources = compare(&numbers, confirmed);
     let (mut wrong_content, mut examples) = (0, Vec::new());
     let topics: Vec<_> = OUTPUTS.map(|(topic, _)| topic).into_iter().chain([DEAD_LETTERS]).collect();
     client::wait_until_settled(bootstrap, &topics, SETTLED)?;
@@ -73,5 +93,34 @@ pub(crate) fn judge(bootstrap: &str, seed: u64, confirmed: &[Confirmed]) -> Resu
             }
         })?;
     }
-    Ok(Judgement { verdict: checker.verdict(), wrong_content, examples })
+    Ok(Judgement { verdict: checker.verdict(), wrong_content, examples, sources })
+}
+
+fn compare(numbers: &HashMap<(Source, i32, i64), u64>, confirmed: &[Confirmed]) -> Sources {
+    let named: HashSet<_> = confirmed.iter().map(|one| (one.source, one.partition, one.offset)).collect();
+    let there: HashSet<u64> = numbers.values().copied().collect();
+    Sources {
+        unconfirmed: numbers.keys().filter(|place| !named.contains(*place)).count() as u64,
+        duplicated: (numbers.len() - there.len()) as u64,
+        vanished: confirmed.iter().filter(|one| !there.contains(&one.id)).count() as u64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_brokers_confirmed_is_compared_with_what_they_hold() {
+        let at = |offset| (Source::Events, 0, offset);
+        let numbers = HashMap::from([(at(0), 10), (at(1), 11), (at(2), 11)]);
+        let confirmed = [(10, 0), (11, 2), (12, 3)].map(|(id, offset)| Confirmed {
+            id,
+            source: Source::Events,
+            partition: 0,
+            offset,
+        });
+        let Sources { unconfirmed, duplicated, vanished } = compare(&numbers, &confirmed);
+        assert_eq!((unconfirmed, duplicated, vanished), (1, 1, 1));
+    }
 }
