@@ -1,9 +1,7 @@
-//! The verdict: a fresh reader with `read_committed` reads every topic from its beginning, and every answer and dead letter
-//! is held against the account of what lies on the source topics.
-//!
-//! What lies there is the account, not what the producer was told: brokers that are killed together may keep an event
-//! whose confirmation is lost, so that it is written twice, and that is two events. Both that and an event that was
-//! confirmed and is not there are the brokers' or the client's doing, and counted apart.
+//! The verdict: a fresh reader with `read_committed` reads every output and dead-letter topic from its beginning, and
+//! every record is held against the account of what was produced. That account is what lies on the source topics, read
+//! as freshly: a record there must be answered, also one whose confirmation was lost on its way to the producer, and a
+//! broker that crashed may have forgotten. Where the two differ, the report says so; it is the cluster's doing.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -14,7 +12,7 @@ use twinlane_testkit::client;
 
 use crate::content;
 use crate::events::event;
-use crate::feed::ID;
+use crate::feed::{Confirmed, ID};
 use crate::shop::{DEAD_LETTERS, OUTPUTS, SOURCES, Source};
 
 /// How many examples of wrong content are kept.
@@ -28,10 +26,18 @@ pub(crate) struct Judgement {
     pub(crate) verdict: Verdict,
     pub(crate) wrong_content: u64,
     pub(crate) examples: Vec<String>,
-    /// Events that lie on their source topic more than once.
-    pub(crate) written_twice: u64,
-    /// Events that the brokers confirmed and that are not on their source topic.
-    pub(crate) lost_by_brokers: u64,
+    pub(crate) sources: Sources,
+}
+
+/// What lies on the source topics, against what the brokers had confirmed.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct Sources {
+    /// Records whose coordinates no confirmation named.
+    pub(crate) unconfirmed: u64,
+    /// Records of an event that is there already: the brokers took a retry for a new one.
+    pub(crate) duplicated: u64,
+    /// Confirmed events that are not there.
+    pub(crate) vanished: u64,
 }
 
 impl Judgement {
@@ -44,13 +50,17 @@ impl Judgement {
 /// Reads everything and judges it. No transaction may be open for longer than half a minute.
 pub(crate) fn judge(bootstrap: &str, seed: u64, confirmed: &[u64]) -> Result<Judgement> {
     let mut checker = Checker::new();
-    let numbers = written(bootstrap)?;
-    for (&(source, partition, offset), &id) in &numbers {
-        checker.produced(source.topic(), partition, offset, event(seed, id).outcome.expected());
+    let mut numbers: HashMap<(Source, i32, i64), u64> = HashMap::with_capacity(confirmed.len());
+    for source in SOURCES {
+        client::read_to_end(bootstrap, source.topic(), |record| {
+            let id = record.header(ID).and_then(|id| std::str::from_utf8(id).ok()?.parse().ok());
+            let id = id.expect("the rig alone writes to its source topics");
+            let (partition, offset) = (record.partition(), record.offset());
+            checker.produced(source.topic(), partition, offset, event(seed, id).outcome.expected());
+            numbers.insert((source, partition, offset), id);
+        })?;
     }
-    let ids: HashSet<u64> = numbers.values().copied().collect();
-    let written_twice = (numbers.len() - ids.len()) as u64;
-    let lost_by_brokers = confirmed.iter().filter(|id| !ids.contains(id)).count() as u64;
+    let sources = compare(&numbers, confirmed);
     let (mut wrong_content, mut examples) = (0, Vec::new());
     let topics: Vec<_> = OUTPUTS.map(|(topic, _)| topic).into_iter().chain([DEAD_LETTERS]).collect();
     client::wait_until_settled(bootstrap, &topics, SETTLED)?;
@@ -83,23 +93,34 @@ pub(crate) fn judge(bootstrap: &str, seed: u64, confirmed: &[u64]) -> Result<Jud
             }
         })?;
     }
-    let verdict = checker.verdict();
-    Ok(Judgement { verdict, wrong_content, examples, written_twice, lost_by_brokers })
+    Ok(Judgement { verdict: checker.verdict(), wrong_content, examples, sources })
 }
 
-/// Number of every event that lies on a source topic, by where it lies.
-fn written(bootstrap: &str) -> Result<HashMap<(Source, i32, i64), u64>> {
-    let mut numbers = HashMap::new();
-    for source in SOURCES {
-        let mut unknown = 0;
-        client::read_to_end(bootstrap, source.topic(), |record| {
-            let number = record.header(ID).and_then(|id| std::str::from_utf8(id).ok()?.parse().ok());
-            match number {
-                Some(id) => drop(numbers.insert((source, record.partition(), record.offset()), id)),
-                None => unknown += 1,
-            }
-        })?;
-        ensure!(unknown == 0, "{unknown} records on {} are not the rig's", source.topic());
+fn compare(numbers: &HashMap<(Source, i32, i64), u64>, confirmed: &[Confirmed]) -> Sources {
+    let named: HashSet<_> = confirmed.iter().map(|one| (one.source, one.partition, one.offset)).collect();
+    let there: HashSet<u64> = numbers.values().copied().collect();
+    Sources {
+        unconfirmed: numbers.keys().filter(|place| !named.contains(*place)).count() as u64,
+        duplicated: (numbers.len() - there.len()) as u64,
+        vanished: confirmed.iter().filter(|one| !there.contains(&one.id)).count() as u64,
     }
-    Ok(numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_brokers_confirmed_is_compared_with_what_they_hold() {
+        let at = |offset| (Source::Events, 0, offset);
+        let numbers = HashMap::from([(at(0), 10), (at(1), 11), (at(2), 11)]);
+        let confirmed = [(10, 0), (11, 2), (12, 3)].map(|(id, offset)| Confirmed {
+            id,
+            source: Source::Events,
+            partition: 0,
+            offset,
+        });
+        let Sources { unconfirmed, duplicated, vanished } = compare(&numbers, &confirmed);
+        assert_eq!((unconfirmed, duplicated, vanished), (1, 1, 1));
+    }
 }

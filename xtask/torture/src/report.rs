@@ -81,7 +81,7 @@ impl Report {
         if let Some(cause) = &self.broken_off {
             println!("broken off: {cause}");
         }
-        let Judgement { verdict, wrong_content, examples, written_twice, lost_by_brokers } = &self.judgement;
+        let Judgement { verdict, wrong_content, examples, sources } = &self.judgement;
         println!(
             "\nseed {}, {}, {:.0} s, {} faults; longest stall of one lane on one partition {:.1} s; slowest last stop \
              {:.1} s",
@@ -92,6 +92,9 @@ impl Report {
             self.longest_stall.as_secs_f64(),
             self.slowest_stop.as_secs_f64()
         );
+        if sources.unconfirmed + sources.duplicated + sources.vanished > 0 {
+            println!("the source topics against what the brokers confirmed: {sources:?}");
+        }
         println!("{verdict}, {wrong_content} with wrong content");
         examples.iter().for_each(|example| println!("  {example}"));
         if written_twice + lost_by_brokers > 0 {
@@ -146,6 +149,11 @@ impl Report {
             "misjudged": verdict.misjudged,
             "foreign": verdict.foreign,
             "scattered": verdict.scattered,
+            "sources": {
+                "unconfirmed": self.judgement.sources.unconfirmed,
+                "duplicated": self.judgement.sources.duplicated,
+                "vanished": self.judgement.sources.vanished,
+            },
             "wrong_content": self.judgement.wrong_content,
             "written_twice": self.judgement.written_twice,
             "lost_by_brokers": self.judgement.lost_by_brokers,
