@@ -1,5 +1,5 @@
-//! Produces the events at a steady rate on a thread of its own, whatever happens to the brokers, and remembers
-//! what they confirmed.
+//! Produces the events at a steady rate on a thread of its own, whatever happens to the brokers, and keeps the account
+//! of what they confirmed.
 
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use twinlane_testkit::client::{Outgoing, Producer};
+use twinlane_testkit::client::{Delivered, Outgoing, Producer};
 use twinlane_testkit::wait;
 
 use crate::events::event;
@@ -23,6 +23,15 @@ pub(crate) const TENANT: (&str, &[u8]) = ("tenant", b"a");
 /// Longer than brokers are ever away: an event that is given up may be there all the same, and nobody would know.
 const PATIENCE: Duration = Duration::from_secs(900);
 
+/// What is known of an event that the brokers confirmed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Confirmed {
+    pub(crate) id: u64,
+    pub(crate) source: Source,
+    pub(crate) partition: i32,
+    pub(crate) offset: i64,
+}
+
 /// The producer of events.
 pub(crate) struct Feed {
     shared: Arc<Shared>,
@@ -30,15 +39,14 @@ pub(crate) struct Feed {
 }
 
 struct Shared {
-    producer: Producer<u64>,
+    producer: Producer<(u64, Source)>,
     seed: u64,
     per_second: f64,
     began: Instant,
     partitions: [AtomicI32; 2],
     sent: AtomicU64,
     stop: AtomicBool,
-    /// Numbers of the events that the brokers confirmed.
-    confirmed: Mutex<Vec<u64>>,
+    confirmed: Mutex<Vec<Confirmed>>,
 }
 
 impl Feed {
@@ -81,13 +89,13 @@ impl Feed {
         Ok(())
     }
 
-    /// Stops, waits until everything is confirmed, and gives the numbers of what was.
-    pub(crate) fn finish(mut self) -> Result<Vec<u64>> {
+    /// Stops, waits until everything is confirmed, and gives the account.
+    pub(crate) fn finish(mut self) -> Result<Vec<Confirmed>> {
         self.join()?;
         let delivered =
             self.shared.producer.flush().context("an event could not be delivered for certain")?;
         let mut all = self.shared.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
-        all.extend(delivered.into_iter().map(|one| one.tag));
+        all.extend(delivered.into_iter().map(confirmed));
         Ok(std::mem::take(&mut *all))
     }
 
@@ -115,7 +123,7 @@ impl Shared {
             }
             let delivered = self.producer.take_delivered();
             let mut all = self.confirmed.lock().unwrap_or_else(PoisonError::into_inner);
-            all.extend(delivered.into_iter().map(|one| one.tag));
+            all.extend(delivered.into_iter().map(confirmed));
             drop(all);
             wait::pause_for(Duration::from_millis(5));
         }
@@ -135,8 +143,13 @@ impl Shared {
             headers: &[TENANT, (ID, id_text.as_bytes()), (AT, at.as_bytes())],
             time_ms: None,
         };
-        self.producer.send(&outgoing, id)?;
+        self.producer.send(&outgoing, (id, event.source))?;
         self.sent.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
+}
+
+fn confirmed(delivered: Delivered<(u64, Source)>) -> Confirmed {
+    let Delivered { tag: (id, source), partition, offset, .. } = delivered;
+    Confirmed { id, source, partition, offset }
 }

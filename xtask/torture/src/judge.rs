@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use twinlane_testkit::checker::{Checker, Found, Seen, Verdict, coordinates};
 use twinlane_testkit::client;
 
@@ -48,7 +48,7 @@ impl Judgement {
 }
 
 /// Reads everything and judges it. No transaction may be open for longer than half a minute.
-pub(crate) fn judge(bootstrap: &str, seed: u64, confirmed: &[u64]) -> Result<Judgement> {
+pub(crate) fn judge(bootstrap: &str, seed: u64, confirmed: &[Confirmed]) -> Result<Judgement> {
     let mut checker = Checker::new();
     let mut numbers: HashMap<(Source, i32, i64), u64> = HashMap::with_capacity(confirmed.len());
     for source in SOURCES {

@@ -97,12 +97,6 @@ impl Report {
         }
         println!("{verdict}, {wrong_content} with wrong content");
         examples.iter().for_each(|example| println!("  {example}"));
-        if written_twice + lost_by_brokers > 0 {
-            println!(
-                "on the source topics themselves, before Twinlane: {written_twice} events written twice, {lost_by_brokers} \
-                 confirmed and not there"
-            );
-        }
     }
 
     /// Writes it as one JSON object.
@@ -155,8 +149,6 @@ impl Report {
                 "vanished": self.judgement.sources.vanished,
             },
             "wrong_content": self.judgement.wrong_content,
-            "written_twice": self.judgement.written_twice,
-            "lost_by_brokers": self.judgement.lost_by_brokers,
             "examples": verdict.examples.iter().chain(&self.judgement.examples).collect::<Vec<_>>(),
             "faults": faults,
             "recovery_s": recovery,

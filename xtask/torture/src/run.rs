@@ -26,8 +26,6 @@ const BROKER: [(&str, &str); 2] =
     [("broker.session.timeout.ms", "6000"), ("broker.heartbeat.interval.ms", "1000")];
 const HEAP: &str = "400m";
 const PROGRESS: Duration = Duration::from_secs(2);
-/// After so long without any new answer, all have come.
-const STEADY: Duration = Duration::from_secs(3);
 /// After so long without any new answer, the rest is taken as lost.
 const QUIET: Duration = Duration::from_secs(45);
 
@@ -152,12 +150,17 @@ fn kinds(arguments: &Arguments) -> Result<Vec<Kind>> {
 }
 
 /// Waits until as many records were seen as there must be, or until nothing comes any more.
-fn drain(watch: &Watch, fleet: &Fleet, confirmed: &[u64], seed: u64, interrupted: &AtomicBool) -> Result<()> {
+fn drain(
+    watch: &Watch,
+    fleet: &Fleet,
+    confirmed: &[crate::feed::Confirmed],
+    seed: u64,
+    interrupted: &AtomicBool,
+) -> Result<()> {
     use crate::events::{Outcome, event};
-    let expected = confirmed.iter().filter(|&&id| event(seed, id).outcome != Outcome::Skip).count() as u64;
+    let expected = confirmed.iter().filter(|one| event(seed, one.id).outcome != Outcome::Skip).count() as u64;
     let (mut count, mut since, mut shown) = (watch.count(), Instant::now(), Instant::now());
-    // An event that was written twice has two answers, so the number alone does not say that all are there.
-    while since.elapsed() < if count < expected { QUIET } else { STEADY } {
+    while count < expected && since.elapsed() < QUIET {
         if interrupted.load(Ordering::SeqCst) {
             return Err(anyhow!("interrupted; everything is stopped"));
         }
