@@ -87,8 +87,10 @@ impl Connection {
         }
         set(&mut config, CONSUMER_FIXED);
         config.set("group.id", group);
-        // Lines of the topics' metadata, a few per refresh: see `remade`.
-        let debug = config.get("debug").map_or("topic".into(), |asked| format!("{asked},topic"));
+        // A few lines per refresh, read in `remade`. Not `topic`, which has the same line: rdkafka has lines put
+        // into the consumer's queue, and `topic` writes one while librdkafka holds that queue's lock (when a
+        // partition is removed), which stops the consumer for ever.
+        let debug = config.get("debug").map_or("metadata".into(), |asked| format!("{asked},metadata"));
         config.set("debug", debug).set_log_level(RDKafkaLogLevel::Debug);
         config
     }

@@ -2,7 +2,7 @@
 //!
 //! librdkafka keeps its position then: it asks for the new topic's records from the old topic's offset on, and
 //! whatever lies before is never read (2.12.1 says so itself, in a FIXME beside the line that is read here). Neither
-//! rdkafka nor the consumer API shows topic ids; what tells that one changed is this debug line, and it comes before
+//! rdkafka nor the consumer API shows topic ids; what tells that one changed is this debug line, which comes before
 //! the first record that was fetched with the new id. The text is pinned by a test against the real Kafka.
 
 use std::{
