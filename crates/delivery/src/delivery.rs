@@ -166,6 +166,10 @@ impl<O> Delivery<O> {
 
     /// Where this partition should be read lies outside its log: it is not read until it is assigned anew.
     pub fn halt(&mut self, partition: TopicPartition) {
+        // A window of the topic as it was must not say where to go on in the one that took its place.
+        if self.cadence.in_flight() {
+            self.orders.push_back(Order::Cancel);
+        }
         self.drop_partitions(std::slice::from_ref(&partition));
         self.halted.push(partition);
     }

@@ -114,6 +114,19 @@ fn what_is_lost_is_cancelled_and_never_produced_again() {
 }
 
 #[test]
+fn a_window_of_a_partition_that_is_halted_is_cancelled_and_the_others_of_it_are_produced_again() {
+    let mut stage = Fixture::new(None);
+    stage.settle(0, 0, false);
+    stage.settle(1, 0, false);
+    let window = stage.window(Duration::ZERO);
+    stage.delivery.halt(partition(0));
+    assert_eq!(stage.orders(Duration::ZERO), [Order::Cancel]);
+    stage.delivery.ended(Ended::Aborted(window.clone()), stage.now);
+    assert_eq!(stage.window(ABORT_PAUSE).runs, [window.runs[1].clone()]);
+    assert_eq!(stage.delivery.halted(), [partition(0)]);
+}
+
+#[test]
 fn a_lost_producer_rewinds_everything_that_stays() {
     let mut stage = Fixture::new(None);
     stage.settle(0, 0, false);

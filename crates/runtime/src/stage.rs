@@ -197,13 +197,8 @@ impl<W: Work> Loop<'_, W> {
                 self.revoke = Some(done);
             }
             Inbound::Rewound(partitions) => self.delivery.rewound(&partitions),
-            Inbound::Halted { partition, committed, log } => {
-                tracing::error!(
-                    stage = self.options.stage, %partition, committed, log_start = log.0, log_end = log.1,
-                    "the committed offset lies outside the log: records were deleted before they were answered, \
-                     or the topic was made anew. The partition is not read until its committed offset is moved; \
-                     for deleted records, the source can say `when_below_start: earliest`"
-                );
+            // The consumer has told the log what is gone.
+            Inbound::Halted { partition, .. } => {
                 self.delivery.halt(partition);
                 self.count_partitions();
             }
