@@ -26,6 +26,18 @@ pub(crate) struct Injected<'a> {
     pub(crate) pause: Duration,
 }
 
+/// Another fault, which goes on, holds what this one needs: it is left out.
+#[derive(Debug)]
+pub(crate) struct Busy;
+
+impl std::fmt::Display for Busy {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("another fault holds what it needs")
+    }
+}
+
+impl std::error::Error for Busy {}
+
 /// Longer than a session and a transaction live, so that whoever was stopped so long is fenced.
 const FENCED: (u64, u64) = (12_000, 15_000);
 /// Somebody else's fault holds the place.
@@ -59,7 +71,17 @@ impl Rig {
 
     fn taken(&self, role: Role, random: &mut Random) -> Result<MutexGuard<'_, Place>> {
         let choice = random.next();
-        self.until(BUSY, || self.fleet.taken(role, choice))?.context("every place of the role is busy")
+        Ok(self.until(BUSY, || self.fleet.taken(role, choice))?.ok_or(Busy)?)
+    }
+
+    /// The same once it is ready: before, a process has not even taken over SIGTERM.
+    fn ready(&self, role: Role, random: &mut Random) -> Result<MutexGuard<'_, Place>> {
+        let mut place = self.taken(role, random)?;
+        if let Err(error) = place.wait_until_ready() {
+            // Another fault may go on that keeps it from its brokers.
+            self.fleet.note(format!("{} was to be stopped and is not ready: {error:#}", place.name()));
+        }
+        Ok(place)
     }
 
     fn kill(&self, role: Role, random: &mut Random) -> Result<Injected<'_>> {
@@ -84,7 +106,7 @@ impl Rig {
     }
 
     fn terminate(&self, role: Role, random: &mut Random) -> Result<Injected<'_>> {
-        let mut place = self.taken(role, random)?;
+        let mut place = self.ready(role, random)?;
         let took = place.stop(&self.fleet);
         self.pause(millis(random, 0, 1500))?;
         place.spawn()?;
@@ -186,7 +208,7 @@ impl Rig {
             places.push(self.fleet.place(Role::Precision, 1)?);
             Some(places)
         };
-        let mut places = self.until(BUSY, places)?.context("the precision workers are busy")?;
+        let mut places = self.until(BUSY, places)?.ok_or(Busy)?;
         places.last_mut().expect("there are three").stop(&self.fleet);
         self.pause(millis(random, 500, 3000))?;
         places.iter_mut().try_for_each(|place| place.spawn())?;
@@ -205,7 +227,7 @@ impl Rig {
 
     fn storm(&self, random: &mut Random) -> Result<Injected<'_>> {
         let role = *pick(&ROLES, random);
-        let mut places = self.until(BUSY, || self.fleet.spare(role))?.context("the spare places are busy")?;
+        let mut places = self.until(BUSY, || self.fleet.spare(role))?.ok_or(Busy)?;
         let rounds = random.between(3, 6);
         for _ in 0..rounds {
             for place in &mut places {
@@ -238,7 +260,7 @@ impl Rig {
 
     fn fail_point(&self, point: &str, role: Role, random: &mut Random) -> Result<Injected<'_>> {
         let armed = self.armed.as_ref().context("there are no binaries with fail points")?;
-        let mut place = self.taken(role, random)?;
+        let mut place = self.ready(role, random)?;
         let does = *pick(&["kill", "stop"], random);
         let (nth, time) = (
             random.between(1, if point == "in_revoke" { 2 } else { 20 }),
@@ -250,7 +272,7 @@ impl Rig {
         let mut guests = Vec::new();
         if point == "in_revoke" {
             // Somebody who joins is given partitions, and somebody must give them.
-            guests = self.until(BUSY, || self.fleet.spare(role))?.context("the spare places are busy")?;
+            guests = self.until(BUSY, || self.fleet.spare(role))?.ok_or(Busy)?;
             guests.iter_mut().try_for_each(|guest| guest.spawn())?;
         }
         let mut by = "under load";

@@ -12,6 +12,7 @@ use twinlane_testkit::{Broker, BrokerOptions, wait};
 use crate::fault::{Fault, Kind, Plan};
 use crate::feed::Feed;
 use crate::fleet::{Fleet, Start};
+use crate::inject::Busy;
 use crate::judge::judge;
 use crate::report::{Injection, Report};
 use crate::rig::Rig;
@@ -288,7 +289,13 @@ impl Course<'_> {
         self.say(format!("fault {}: {name}", fault.number));
         let at = self.began.elapsed();
         let result = self.rig.inject(fault).with_context(|| format!("fault {} ({name})", fault.number));
-        let injected = result?;
+        let injected = match result {
+            Err(error) if error.is::<Busy>() => {
+                println!("{:>5.0} s fault {}: {name} left out, {error:#}", at.as_secs_f64(), fault.number);
+                return Ok(());
+            }
+            result => result?,
+        };
         let recovery = if settles {
             self.say(format!("fault {}: {name}, waiting for recovery", fault.number));
             let recovered = self.rig.recovered(injected.remedied);
