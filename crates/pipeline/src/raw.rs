@@ -84,6 +84,7 @@ pub(crate) struct Route {
     /// CEL over `event` (its fields), `schema`, `topic` and `key`; none matches everything. CEL computes only
     /// with numbers of one kind, and JSON writes 5.0 as 5: where a rule computes, say `double(event.amount) * 1.1`.
     /// A field that only some of the source's schemas have needs `schema == "…" &&` or `has(event.field) &&` before it.
+    /// At most 4000 characters; its macros walk through at most 50000 items for one event, which else is a dead letter.
     #[schemars(with = "Option<String>")]
     pub(crate) when: Option<Spanned<String>>,
     /// Count matching events without answering them, and say why.

@@ -56,6 +56,17 @@ fn cel_rules_break_nothing() {
     short_run("cel_rule");
 }
 
+#[test]
+fn libfuzzer_has_the_same_targets() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz_targets");
+    let files = fs::read_dir(folder).expect("readable").map(|file| file.expect("readable").path());
+    let mut programs: Vec<_> = files.map(|file| file.file_stem().expect("a file").to_owned()).collect();
+    let mut names = TARGETS.map(|(name, _)| name);
+    programs.sort();
+    names.sort_unstable();
+    assert_eq!(programs, names);
+}
+
 /// What is being tried, for whoever has to say what failed.
 type Trying = Arc<Mutex<String>>;
 
