@@ -90,6 +90,9 @@ struct Torture {
     /// Whether the next fault waits for the recovery from the last (`settle`), or not (`overlap`).
     #[arg(long, default_value = "settle", value_parser = ["settle", "overlap"])]
     mode: String,
+    /// Small models whose answers the rig computes, or those of the pipeline `commerce` on its events.
+    #[arg(long, default_value = "trivial", value_parser = ["trivial", "reference"])]
+    models: String,
     /// Only these faults: names, or their beginnings, such as `kill,broker-kill`.
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     faults: Vec<String>,
@@ -109,6 +112,7 @@ impl Torture {
         let mut add = |name: &str, value: Option<OsString>| {
             arguments.extend(value.into_iter().flat_map(|value| [name.into(), value]));
         };
+        add("--models", Some((&self.models).into()));
         add("--events", self.events.map(|events| events.to_string().into()));
         add("--seed", self.seed.map(|seed| seed.to_string().into()));
         add("--faults", (!self.faults.is_empty()).then(|| self.faults.join(",").into()));

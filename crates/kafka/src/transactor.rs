@@ -148,6 +148,9 @@ enum Stop {
     Fatal(RDKafkaErrorCode),
 }
 
+/// How long offsets may be on their way before the producer is given up: a call that takes longer mostly never comes
+/// back, and everything stands still meanwhile. Giving up early costs reading again, and nothing else.
+const OFFSETS_PATIENCE: Duration = Duration::from_secs(2);
 /// What giving up a record may take beyond its time.
 const FLUSH_GRACE: Duration = Duration::from_secs(5);
 /// Fenced again within this time, before its transaction could have timed out, means that another process runs under
@@ -244,14 +247,14 @@ impl Worker {
     /// However often it is tried, it is the same claim of the same member: a later generation may have lost
     /// partitions and won them back.
     fn send_offsets(&self, claim: &Claim) -> Result<(), Stop> {
-        let until = Instant::now() + self.producer.lifetime;
+        let until = Instant::now() + OFFSETS_PATIENCE.min(self.producer.lifetime);
         loop {
             match self.producer.offsets.send(claim, until.saturating_duration_since(Instant::now())) {
                 Ok(Ok(())) => return Ok(()),
                 Ok(Err(error)) if is_retriable(&error) && Instant::now() < until => {
                     tracing::warn!(%error, "trying again to send offsets");
                 }
-                // It has outlived its transaction: only a new producer can know.
+                // What came of it, a new producer will know.
                 Ok(Err(error)) if is_retriable(&error) => {
                     return Err(Stop::Fatal(
                         error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::OperationTimedOut),

@@ -15,5 +15,7 @@ fn dashboards_find_the_metrics_by_these_names() {
     assert_eq!(names::IN_FLIGHT_BYTES, "twinlane_in_flight_bytes");
     assert_eq!(names::PARTITIONS, "twinlane_assigned_partitions");
     assert_eq!(names::HALTED, "twinlane_halted_partitions");
+    assert_eq!(names::HELD, "twinlane_held_partitions");
+    assert_eq!(names::HOLDS, "twinlane_partition_holds_total");
     assert_eq!(names::WINDOW_RECORDS, "twinlane_window_records");
 }

@@ -1,6 +1,8 @@
 //! Whether a record is the right answer, or the right dead letter, for the event that it names: computed here from the
 //! event, with no code of the product's.
 
+use std::collections::HashMap;
+
 use serde_json::Value;
 use twinlane_testkit::client::Record;
 
@@ -44,7 +46,9 @@ pub(crate) fn fault_of(event: &Event, id: u64, at: &str, found: &Found<'_>) -> O
         return Some(format!("its own header {} is {:?}", TENANT.0, found.header(TENANT.0)));
     }
     match (&event.outcome, found.header("twinlane-dead-reason")) {
-        (Outcome::Answer { y }, None) => fault_of_answer(event, id, at, y, found.value),
+        (Outcome::Answer { .. } | Outcome::SameAs { .. }, None) => {
+            fault_of_answer(event, id, at, found.value)
+        }
         (Outcome::Dead(reason), Some(named)) => {
             let same = found.value == event.value.as_deref();
             let detail = found.header("twinlane-dead-detail").unwrap_or("");
@@ -60,7 +64,7 @@ pub(crate) fn fault_of(event: &Event, id: u64, at: &str, found: &Found<'_>) -> O
     }
 }
 
-fn fault_of_answer(event: &Event, id: u64, at: &str, y: &Value, value: Option<&[u8]>) -> Option<String> {
+fn fault_of_answer(event: &Event, id: u64, at: &str, value: Option<&[u8]>) -> Option<String> {
     let Ok(answer) = serde_json::from_slice::<Value>(value.unwrap_or_default()) else {
         return Some("the answer is no JSON".into());
     };
@@ -77,11 +81,35 @@ fn fault_of_answer(event: &Event, id: u64, at: &str, y: &Value, value: Option<&[
     if place != (Some(topic), partition.to_owned(), offset.to_owned()) {
         return Some(format!("source is {source}"));
     }
-    if answer["carried"]["id"].as_u64() != Some(id) {
-        return Some(format!("it carries {} instead of {id}", answer["carried"]));
+    match &event.outcome {
+        Outcome::Answer { y } => {
+            if answer["carried"]["id"].as_u64() != Some(id) {
+                return Some(format!("it carries {} instead of {id}", answer["carried"]));
+            }
+            let found = &answer["outputs"]["y"];
+            (!is_near(found, y)).then(|| format!("y is {found} instead of {y}"))
+        }
+        Outcome::SameAs { carried: (field, right), .. } => {
+            let found = &answer["carried"][*field];
+            (found.as_str() != Some(right)).then(|| format!("it carries {found} instead of {right}"))
+        }
+        Outcome::Dead(_) | Outcome::Skip => None,
     }
-    let found = &answer["outputs"]["y"];
-    (!is_near(found, y)).then(|| format!("y is {found} instead of {y}"))
+}
+
+/// The outputs of the first answer to each reference event; every later one must have the same.
+#[derive(Debug, Default)]
+pub(crate) struct First(HashMap<usize, Value>);
+
+impl First {
+    /// Says what is wrong with an answer that should be the same as others, if anything.
+    pub(crate) fn fault_of(&mut self, event: &Event, value: Option<&[u8]>) -> Option<String> {
+        let Outcome::SameAs { index, .. } = event.outcome else { return None };
+        let mut answer: Value = serde_json::from_slice(value?).ok()?;
+        let outputs = answer["outputs"].take();
+        let first = self.0.entry(index).or_insert_with(|| outputs.clone());
+        (!is_near(&outputs, first)).then(|| format!("its outputs are {outputs}, the first ones were {first}"))
+    }
 }
 
 fn is_near(found: &Value, right: &Value) -> bool {
@@ -89,9 +117,15 @@ fn is_near(found: &Value, right: &Value) -> bool {
         (Value::Array(found), Value::Array(right)) => {
             found.len() == right.len() && found.iter().zip(right).all(|(found, right)| is_near(found, right))
         }
+        (Value::Object(found), Value::Object(right)) => {
+            found.len() == right.len()
+                && found
+                    .iter()
+                    .all(|(name, value)| right.get(name).is_some_and(|right| is_near(value, right)))
+        }
         _ => match (found.as_f64(), right.as_f64()) {
             (Some(found), Some(right)) => (found - right).abs() <= TOLERANCE * right.abs().max(1.0),
-            _ => false,
+            _ => !right.is_null() && found == right,
         },
     }
 }

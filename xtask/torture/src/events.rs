@@ -27,6 +27,8 @@ pub(crate) struct Event {
 pub(crate) enum Outcome {
     /// An answer with this number, or these.
     Answer { y: Value },
+    /// The same answer as every other event of this index gets, which carries this field.
+    SameAs { index: usize, carried: (&'static str, String) },
     /// A dead letter for this reason.
     Dead(&'static str),
     /// Nothing.
@@ -36,7 +38,7 @@ pub(crate) enum Outcome {
 impl Outcome {
     pub(crate) fn expected(&self) -> Expected {
         match self {
-            Self::Answer { .. } => Expected::Answer,
+            Self::Answer { .. } | Self::SameAs { .. } => Expected::Answer,
             Self::Dead(_) => Expected::DeadLetter,
             Self::Skip => Expected::Skip,
         }
@@ -182,7 +184,7 @@ mod tests {
         let outcomes: HashSet<String> = (0..20_000)
             .map(|id| event(1, id))
             .map(|event| match event.outcome {
-                Outcome::Answer { .. } => event.task.to_owned(),
+                Outcome::Answer { .. } | Outcome::SameAs { .. } => event.task.to_owned(),
                 Outcome::Dead(reason) => reason.to_owned(),
                 Outcome::Skip => "skip".to_owned(),
             })

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use twinlane_testkit::client::{Delivered, Outgoing, Producer};
 use twinlane_testkit::wait;
 
-use crate::events::event;
+use crate::load::Load;
 use crate::shop::{SOURCE_PARTITIONS, Source};
 
 /// The event's number, which its answer keeps as a header of the event's own.
@@ -40,7 +40,7 @@ pub(crate) struct Feed {
 
 struct Shared {
     producer: Producer<(u64, Source)>,
-    seed: u64,
+    load: Arc<Load>,
     per_second: f64,
     began: Instant,
     partitions: [AtomicI32; 2],
@@ -51,10 +51,10 @@ struct Shared {
 
 impl Feed {
     /// Starts to produce; `began` is the moment from which the events' times count.
-    pub(crate) fn start(bootstrap: &str, seed: u64, per_second: f64, began: Instant) -> Result<Self> {
+    pub(crate) fn start(bootstrap: &str, load: Arc<Load>, per_second: f64, began: Instant) -> Result<Self> {
         let shared = Arc::new(Shared {
             producer: Producer::patient(bootstrap, PATIENCE)?,
-            seed,
+            load,
             per_second,
             began,
             partitions: [AtomicI32::new(SOURCE_PARTITIONS), AtomicI32::new(SOURCE_PARTITIONS)],
@@ -131,7 +131,7 @@ impl Shared {
     }
 
     fn send(&self, id: u64) -> Result<()> {
-        let event = event(self.seed, id);
+        let event = self.load.event(id);
         let partitions = self.partitions[event.source as usize].load(Ordering::Relaxed);
         let at = self.began.elapsed().as_micros().to_string();
         let id_text = id.to_string();

@@ -16,7 +16,8 @@ const PLACES: u32 = 4;
 /// How many of them are taken while nothing happens.
 const TAKEN: u32 = 2;
 /// Loading the models, joining the group, on a machine that is busy.
-const READY: Duration = Duration::from_secs(60);
+/// Other faults may keep brokers away meanwhile.
+const READY: Duration = Duration::from_secs(240);
 /// Within this time a service must have stopped that was asked to.
 pub(crate) const STOP_BOUND: Duration = Duration::from_secs(5);
 /// It is killed after this.

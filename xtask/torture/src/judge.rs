@@ -10,9 +10,9 @@ use anyhow::Result;
 use twinlane_testkit::checker::{Checker, Found, Seen, Verdict, coordinates};
 use twinlane_testkit::client;
 
-use crate::content;
-use crate::events::event;
+use crate::content::{self, First};
 use crate::feed::{Confirmed, ID};
+use crate::load::Load;
 use crate::shop::{DEAD_LETTERS, OUTPUTS, SOURCES, Source};
 
 /// How many examples of wrong content are kept.
@@ -48,7 +48,7 @@ impl Judgement {
 }
 
 /// Reads everything and judges it. No transaction may be open for longer than half a minute.
-pub(crate) fn judge(bootstrap: &str, seed: u64, confirmed: &[Confirmed]) -> Result<Judgement> {
+pub(crate) fn judge(bootstrap: &str, load: &Load, confirmed: &[Confirmed]) -> Result<Judgement> {
     let mut checker = Checker::new();
     let mut numbers: HashMap<(Source, i32, i64), u64> = HashMap::with_capacity(confirmed.len());
     for source in SOURCES {
@@ -56,12 +56,13 @@ pub(crate) fn judge(bootstrap: &str, seed: u64, confirmed: &[Confirmed]) -> Resu
             let id = record.header(ID).and_then(|id| std::str::from_utf8(id).ok()?.parse().ok());
             let id = id.expect("the rig alone writes to its source topics");
             let (partition, offset) = (record.partition(), record.offset());
-            checker.produced(source.topic(), partition, offset, event(seed, id).outcome.expected());
+            checker.produced(source.topic(), partition, offset, load.event(id).outcome.expected());
             numbers.insert((source, partition, offset), id);
         })?;
     }
     let sources = compare(&numbers, confirmed);
     let (mut wrong_content, mut examples) = (0, Vec::new());
+    let mut first = First::default();
     let topics: Vec<_> = OUTPUTS.map(|(topic, _)| topic).into_iter().chain([DEAD_LETTERS]).collect();
     client::wait_until_settled(bootstrap, &topics, SETTLED)?;
     for topic in topics {
@@ -70,7 +71,7 @@ pub(crate) fn judge(bootstrap: &str, seed: u64, confirmed: &[Confirmed]) -> Resu
             let number = at.and_then(coordinates).and_then(|(topic, partition, offset)| {
                 numbers.get(&(Source::of(topic)?, partition, offset)).copied()
             });
-            let event = number.map(|id| (id, event(seed, id)));
+            let event = number.map(|id| (id, load.event(id)));
             let found = if topic == DEAD_LETTERS { Found::DeadLetter } else { Found::Answer };
             // Order is kept along a route: the tasks of a stage share the topic of dead letters.
             let stage = match (found, &event) {
@@ -85,7 +86,9 @@ pub(crate) fn judge(bootstrap: &str, seed: u64, confirmed: &[Confirmed]) -> Resu
             // A record without a known source is counted by the checker.
             let (Some((id, event)), Some(at)) = (event, at) else { return };
             let at = String::from_utf8_lossy(at);
-            if let Some(fault) = content::fault_of_record(&event, id, &at, record) {
+            let fault = content::fault_of_record(&event, id, &at, record);
+            let same = || if found == Found::Answer { first.fault_of(&event, record.value()) } else { None };
+            if let Some(fault) = fault.or_else(same) {
                 wrong_content += 1;
                 if examples.len() < EXAMPLES {
                     examples.push(format!("{at} at {topic}/{partition}/{}: {fault}", record.offset()));

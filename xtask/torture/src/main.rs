@@ -8,6 +8,7 @@ mod feed;
 mod fleet;
 mod inject;
 mod judge;
+mod load;
 mod random;
 mod report;
 mod rig;
@@ -37,6 +38,9 @@ pub(crate) struct Arguments {
     /// Whether the next fault waits for the recovery from the last.
     #[arg(long, value_enum, default_value_t = Mode::Settle)]
     mode: Mode,
+    /// Small models whose answers the rig computes, or those of the pipeline `commerce`.
+    #[arg(long, value_enum, default_value_t = Models::Trivial)]
+    models: Models,
     /// Only these faults: names, or their beginnings.
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     faults: Vec<String>,
@@ -72,6 +76,24 @@ impl Mode {
     }
 }
 
+/// Which models answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Models {
+    /// Small ones whose answers the rig computes.
+    Trivial,
+    /// Those of the pipeline `commerce`, on its events.
+    Reference,
+}
+
+impl Models {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Trivial => "trivial",
+            Self::Reference => "reference",
+        }
+    }
+}
+
 impl Arguments {
     fn time(&self) -> Duration {
         Duration::from_secs_f64(self.minutes * 60.0)
@@ -84,10 +106,11 @@ impl Arguments {
     /// The command that repeats this run.
     fn again(&self, seed: u64) -> String {
         let mut again = format!(
-            "cargo xtask torture --seed {seed} --minutes {} --events {:.0} --mode {}",
+            "cargo xtask torture --seed {seed} --minutes {} --events {:.0} --mode {} --models {}",
             self.minutes,
             self.per_second() * self.time().as_secs_f64(),
-            self.mode.name()
+            self.mode.name(),
+            self.models.name()
         );
         if !self.faults.is_empty() {
             again.push_str(&format!(" --faults {}", self.faults.join(",")));

@@ -7,18 +7,19 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
 use serde_json::json;
-use twinlane_testkit::{Broker, BrokerOptions, wait};
+use twinlane_testkit::{Broker, BrokerOptions, cache, wait};
 
 use crate::fault::{Fault, Kind, Plan};
 use crate::feed::Feed;
 use crate::fleet::{Fleet, Start};
 use crate::inject::Busy;
 use crate::judge::judge;
+use crate::load::Load;
 use crate::report::{Injection, Report};
 use crate::rig::Rig;
 use crate::shop;
 use crate::watch::Watch;
-use crate::{Arguments, Mode, random};
+use crate::{Arguments, Mode, Models, random};
 
 /// What recovery depends on.
 const COMMON: [(&str, &str); 0] = [];
@@ -41,6 +42,10 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
         }
     })?;
     let kinds = kinds(arguments)?;
+    let load = Arc::new(match arguments.models {
+        Models::Trivial => Load::Trivial { seed },
+        Models::Reference => Load::reference(seed, &cache::folder().join("data"))?,
+    });
     let folder = tempfile::tempdir().context("creating a folder")?;
     let logs = arguments.keep_logs.clone().unwrap_or_else(|| ".out/torture".into());
     let _ = std::fs::remove_dir_all(&logs);
@@ -51,7 +56,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
         "transaction.abort.timed.out.transaction.cleanup.interval.ms": 1000, "group.initial.rebalance.delay.ms": 0,
         "transaction.timeout.ms": 5000, "session.timeout.ms": 6000, "heartbeat.interval.ms": 2000,
         "topic.metadata.refresh.interval.ms": 10_000, "tolerance": crate::content::TOLERANCE,
-        "events_per_s": arguments.per_second(),
+        "events_per_s": arguments.per_second(), "models": arguments.models.name(),
     });
     println!("seed {seed}, mode {}; again with: {}", arguments.mode.name(), arguments.again(seed));
     println!("settings {settings}");
@@ -65,7 +70,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
     };
     let broker = Broker::start_own(&options)?;
     let (bootstrap, proxied) = (broker.bootstrap().to_owned(), broker.proxied_bootstrap());
-    let pipeline = shop::open(&bootstrap, folder.path())?;
+    let pipeline = shop::open(&bootstrap, folder.path(), arguments.models)?;
     let fleet = Fleet::start(&Start {
         binaries: &arguments.binaries,
         pipeline: &pipeline,
@@ -80,7 +85,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
         fleet,
         proxies: broker.proxies(),
         broker: Mutex::new(broker),
-        feed: Feed::start(&bootstrap, seed, arguments.per_second(), began)?,
+        feed: Feed::start(&bootstrap, Arc::clone(&load), arguments.per_second(), began)?,
         watch: Watch::start(&bootstrap, began)?,
         bootstrap,
         armed: arguments.armed.clone(),
@@ -109,12 +114,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
     let mut broker = broker.into_inner().unwrap_or_else(PoisonError::into_inner);
     broker.restart_missing()?;
     let confirmed = feed.finish()?;
-    drain(&watch, &fleet, &confirmed, seed, &interrupted)?;
+    drain(&watch, &fleet, &confirmed, &load, &interrupted)?;
     let slowest_stop = fleet.stop().into_iter().max().unwrap_or_default();
     let longest_stall = watch.seen().longest_stall;
     drop(watch);
     println!("judging {} events by a fresh read of every topic", confirmed.len());
-    let judgement = judge(&bootstrap, seed, &confirmed)?;
+    let judgement = judge(&bootstrap, &load, &confirmed)?;
     let report = Report {
         seed,
         mode: arguments.mode.name(),
@@ -155,11 +160,11 @@ fn drain(
     watch: &Watch,
     fleet: &Fleet,
     confirmed: &[crate::feed::Confirmed],
-    seed: u64,
+    load: &Load,
     interrupted: &AtomicBool,
 ) -> Result<()> {
-    use crate::events::{Outcome, event};
-    let expected = confirmed.iter().filter(|one| event(seed, one.id).outcome != Outcome::Skip).count() as u64;
+    use crate::events::Outcome;
+    let expected = confirmed.iter().filter(|one| load.event(one.id).outcome != Outcome::Skip).count() as u64;
     let (mut count, mut since, mut shown) = (watch.count(), Instant::now(), Instant::now());
     while count < expected && since.elapsed() < QUIET {
         if interrupted.load(Ordering::SeqCst) {

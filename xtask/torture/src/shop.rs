@@ -7,6 +7,8 @@ use anyhow::{Context, Result};
 use twinlane_testkit::broker::Coordinated;
 use twinlane_testkit::client;
 
+use crate::Models;
+
 /// The pipeline's name; the cluster is the rig's own, so nothing else is called so.
 pub(crate) const NAME: &str = "torture";
 /// Partitions of each source topic at the start; partitions are added to them.
@@ -106,12 +108,19 @@ pub(crate) const COORDINATED: [Coordinated<'static>; 8] = [
 ];
 
 /// Writes the pipeline file into `folder` and creates the topics that must not be as Twinlane would create them.
-pub(crate) fn open(bootstrap: &str, folder: &Path) -> Result<PathBuf> {
+pub(crate) fn open(bootstrap: &str, folder: &Path, models: Models) -> Result<PathBuf> {
+    let text = match models {
+        Models::Trivial => include_str!("shop.yaml"),
+        Models::Reference => include_str!("reference.yaml"),
+    };
+    let commerce = Path::new("pipelines/commerce").canonicalize();
+    let commerce = commerce.context("the reference pipeline is not there: run this in the repository")?;
     let models = Path::new("crates/inference/tests/models").canonicalize();
     let models = models.context("the models are not where they should be: run this in the repository")?;
-    let text = include_str!("shop.yaml")
+    let text = text
         .replace("{shop}", NAME)
         .replace("{models}", &models.to_string_lossy())
+        .replace("{commerce}", &commerce.to_string_lossy())
         .replace("{partitions}", PARTITIONS);
     let file = folder.join("pipeline.yaml");
     std::fs::write(&file, text).context("writing the pipeline file")?;
