@@ -5,7 +5,8 @@
 //!                 Order::Commit                  Ended::Committed
 //!   Settling ───────────────────────► Out ─────────────────────────► Settling
 //!      ▲                               │ Ended::Aborted                  ▲
-//!      │                               ├───► Again: the same window, as far as its epochs hold
+//!      │                               ├───► Again: the same window, as far as its epochs hold, in halves if that
+//!      │                               │     fails too
 //!      │  Order::Rewind … rewound      │ Ended::Lost
 //!      └──────────── Rewinding ◄───────┘      (every partition, from its committed offset)
 //!
@@ -66,6 +67,26 @@ pub enum Ended<O> {
     Lost,
 }
 
+/// How large windows may be: less after aborts, up to what the stage allows as commits succeed.
+#[derive(Clone, Copy, Debug)]
+struct WindowBytes {
+    most: usize,
+    now: usize,
+}
+
+/// No window is made smaller than this.
+const LEAST_WINDOW_BYTES: usize = 64 << 10;
+
+impl WindowBytes {
+    fn shrink(&mut self, to: usize) {
+        self.now = self.now.min(to.max(LEAST_WINDOW_BYTES));
+    }
+
+    fn grow(&mut self) {
+        self.now = self.now.saturating_mul(2).min(self.most);
+    }
+}
+
 /// A revoke that waits for the window that is out.
 #[derive(Clone, Debug)]
 struct Revoking {
@@ -85,9 +106,11 @@ const ABORT_PAUSE: Duration = Duration::from_millis(100);
 pub struct Delivery<O> {
     ledger: Ledger<O>,
     cadence: Cadence,
-    window_bytes: usize,
-    /// A window that was aborted, to be produced again as far as its epochs hold.
-    again: Option<Window<O>>,
+    window_bytes: WindowBytes,
+    /// What was aborted, to be produced again, in this order, as far as its epochs hold.
+    again: VecDeque<Window<O>>,
+    /// Aborts since the last commit.
+    aborts: u32,
     /// After an abort: not before this instant.
     not_before: Option<Instant>,
     /// Everything is to be read again once no window is out.
@@ -108,8 +131,9 @@ impl<O> Delivery<O> {
         Self {
             ledger: Ledger::new().with_limit(options.dead_letter_limit),
             cadence: Cadence::new(options.window_floor),
-            window_bytes: options.window_bytes,
-            again: None,
+            window_bytes: WindowBytes { most: options.window_bytes, now: options.window_bytes },
+            again: VecDeque::new(),
+            aborts: 0,
             not_before: None,
             reread: false,
             revoking: None,
@@ -185,11 +209,17 @@ impl<O> Delivery<O> {
         match ended {
             Ended::Committed(window) => {
                 self.not_before = None;
+                self.aborts = 0;
+                self.window_bytes.grow();
+                if let Some(revoking) = &mut self.revoking {
+                    revoking.tried_again = false;
+                }
                 self.ledger.confirm(&window);
             }
             Ended::Aborted(window) => {
                 self.not_before = Some(now + ABORT_PAUSE);
-                self.again = Some(window);
+                self.aborts += 1;
+                self.put_back(window);
             }
             Ended::Lost => self.reread = true,
         }
@@ -244,7 +274,7 @@ impl<O> Delivery<O> {
     /// No window is out.
     fn decide(&mut self, now: Instant) {
         if std::mem::take(&mut self.reread) {
-            self.again = None;
+            self.again.clear();
             return self.rewind_all();
         }
         if let Some(revoking) = self.revoking.take() {
@@ -256,20 +286,34 @@ impl<O> Delivery<O> {
             self.orders.push_back(Order::Rewind(due));
         }
         if self.window_opens_at(now).is_some_and(|at| at <= now) {
-            let window =
-                self.again.take().unwrap_or_else(|| self.ledger.take_settled(self.window_bytes, |_| true));
+            let again = self.again.pop_front();
+            let window = again.unwrap_or_else(|| self.ledger.take_settled(self.window_bytes.now, |_| true));
             self.commit(window, now);
         }
-        if !self.cadence.in_flight() && self.again.is_none() {
+        if !self.cadence.in_flight() && self.again.is_empty() {
             self.hold_what_is_over_its_limit(now);
         }
     }
 
     fn window_opens_at(&self, now: Instant) -> Option<Instant> {
-        if self.again.is_none() && !self.ledger.has_settled() {
+        if self.again.is_empty() && !self.ledger.has_settled() {
             return None;
         }
         self.cadence.opens_at(now).map(|at| self.not_before.map_or(at, |pause| at.max(pause)))
+    }
+
+    /// A window that was aborted twice may be too large for its transaction's time: halves of it are tried.
+    fn put_back(&mut self, mut window: Window<O>) {
+        if self.aborts > 1 {
+            self.window_bytes.shrink(window.bytes() / 2);
+            let rest = window.split_off_half();
+            if !rest.is_empty() {
+                self.again.push_front(rest);
+            }
+        }
+        self.again.push_front(window);
+        // Partitions may have gone while it was out.
+        self.drop_stale_windows();
     }
 
     fn commit(&mut self, window: Window<O>, now: Instant) {
@@ -294,7 +338,7 @@ impl<O> Delivery<O> {
     /// Commits what is settled of the partitions that go, never waiting for a model, then lets go.
     fn finish(&mut self, mut revoking: Revoking, now: Instant) {
         // An aborted window's records come before anything that was settled since.
-        let window = match self.again.take() {
+        let window = match self.again.pop_front() {
             Some(window) if !revoking.lost && !revoking.tried_again => {
                 revoking.tried_again = true;
                 Some(window)
@@ -304,7 +348,9 @@ impl<O> Delivery<O> {
                 Some(self.ledger.take_settled(usize::MAX, |tp| revoking.partitions.contains(tp)))
             }
             again => {
-                self.again = again;
+                if let Some(window) = again {
+                    self.again.push_front(window);
+                }
                 None
             }
         };
@@ -347,17 +393,17 @@ impl<O> Delivery<O> {
         self.forget_stale();
     }
 
+    fn drop_stale_windows(&mut self) {
+        #[cfg(test)]
+        if self.keeps_stale_windows {
+            return;
+        }
+        self.again.iter_mut().for_each(|window| self.ledger.retain_current(window));
+        self.again.retain(|window| !window.is_empty());
+    }
+
     fn forget_stale(&mut self) {
-        if let Some(window) = &mut self.again {
-            #[cfg(test)]
-            if self.keeps_stale_windows {
-                return self.orders.push_back(Order::Forget);
-            }
-            self.ledger.retain_current(window);
-        }
-        if self.again.as_ref().is_some_and(Window::is_empty) {
-            self.again = None;
-        }
+        self.drop_stale_windows();
         if !matches!(self.orders.back(), Some(Order::Forget)) {
             self.orders.push_back(Order::Forget);
         }
@@ -372,11 +418,13 @@ impl<O: std::hash::Hash> Delivery<O> {
         debug_assert!(self.orders.is_empty(), "orders are carried out at once");
         self.ledger.hash_state(to);
         (self.cadence.in_flight(), self.not_before.is_some(), self.reread).hash(to);
-        if let Some(window) = &self.again {
+        self.aborts.min(2).hash(to);
+        for window in &self.again {
+            window.runs.len().hash(to);
             window.runs.iter().for_each(|run| {
                 let current =
                     self.ledger.assignment().any(|(tp, epoch)| *tp == run.partition && epoch == run.epoch);
-                (current, &run.partition, run.next_offset, &run.outputs).hash(to);
+                (current, &run.partition, &run.records).hash(to);
             });
         }
         if let Some(revoking) = &self.revoking {

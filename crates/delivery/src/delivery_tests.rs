@@ -197,3 +197,43 @@ fn a_held_partition_that_goes_is_forgotten() {
     assert_eq!(stage.orders(Duration::ZERO), [Order::LetGo]);
     assert_eq!(stage.orders(Duration::from_secs(5)), []);
 }
+
+#[test]
+fn a_window_that_is_aborted_twice_comes_back_in_halves_and_the_next_ones_are_smaller_for_a_while() {
+    let mut stage = Fixture::new(None);
+    (0..8).for_each(|offset| stage.settle(0, offset, false));
+    let whole = stage.window(Duration::ZERO);
+    stage.delivery.ended(Ended::Aborted(whole.clone()), stage.now);
+    assert_eq!(stage.window(ABORT_PAUSE), whole, "once it may be chance");
+    stage.delivery.ended(Ended::Aborted(whole), stage.now);
+    stage.settle(0, 8, false);
+    let mut found = Vec::new();
+    for expected in [4, 4, 1] {
+        let piece = stage.window(ABORT_PAUSE);
+        assert_eq!(piece.records(), expected);
+        found.extend(piece.outputs().copied());
+        stage.committed(piece);
+    }
+    assert_eq!(found, (0..9).collect::<Vec<_>>(), "in order, and what was settled meanwhile comes last");
+    assert_eq!((stage.delivery.records(), stage.delivery.bytes()), (0, 0));
+}
+
+#[test]
+fn a_revoke_commits_the_halves_one_after_another_and_never_something_later_before_them() {
+    let mut stage = Fixture::new(None);
+    (0..4).for_each(|offset| stage.settle(0, offset, false));
+    let whole = stage.window(Duration::ZERO);
+    stage.delivery.ended(Ended::Aborted(whole.clone()), stage.now);
+    let again = stage.window(ABORT_PAUSE);
+    stage.delivery.ended(Ended::Aborted(again), stage.now);
+    stage.settle(0, 4, false);
+    stage.delivery.revoke(vec![partition(0)], false);
+    let mut found = Vec::new();
+    for _ in 0..3 {
+        let piece = stage.window(Duration::ZERO);
+        found.extend(piece.outputs().copied());
+        stage.committed(piece);
+    }
+    assert_eq!(found, [0, 1, 2, 3, 4]);
+    assert_eq!(stage.orders(Duration::ZERO), [Order::LetGo]);
+}

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{DeadLetterLimit, Epoch, Run, Ticket, TopicPartition, Window, diversion::Diversion};
+use crate::{DeadLetterLimit, Epoch, Run, Taken, Ticket, TopicPartition, Window, diversion::Diversion};
 
 /// Why the ledger did not take something. None of these is a failure: stale work is dropped and goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -244,14 +244,7 @@ impl<O> Ledger<O> {
         let mut runs = Vec::new();
         let mut taken = 0;
         for slot in self.slots.iter_mut().flatten().filter(|s| !s.over_limit && wanted(&s.partition)) {
-            let mut run = Run {
-                partition: slot.partition.clone(),
-                epoch: slot.epoch,
-                outputs: Vec::new(),
-                next_offset: 0,
-                records: 0,
-                bytes: 0,
-            };
+            let mut run = Run { partition: slot.partition.clone(), epoch: slot.epoch, records: Vec::new() };
             let mut diversion = slot.diversion.clone();
             while let Some(entry) = slot.entries.front().filter(|e| e.settled) {
                 if taken > 0 && taken + entry.bytes > max_bytes {
@@ -262,16 +255,14 @@ impl<O> Ledger<O> {
                     break;
                 }
                 taken += entry.bytes.max(1);
-                run.next_offset = entry.offset + 1;
-                run.records += 1;
-                run.bytes += entry.bytes;
                 let entry = slot.entries.pop_front().expect("looked at above");
                 slot.front += 1;
-                run.outputs.extend(entry.output);
+                let (next_offset, bytes, output) = (entry.offset + 1, entry.bytes, entry.output);
+                run.records.push(Taken { next_offset, bytes, output });
             }
-            if run.records > 0 {
-                slot.out_records += run.records;
-                slot.out_bytes += run.bytes;
+            if !run.records.is_empty() {
+                slot.out_records += run.records.len();
+                slot.out_bytes += run.bytes();
                 slot.diversion_out = Some(diversion);
                 runs.push(run);
             }
@@ -285,11 +276,15 @@ impl<O> Ledger<O> {
             let Some(&id) = self.index.get(&run.partition) else { continue };
             let slot = self.slots[id as usize].as_mut().expect("an indexed slot is filled");
             if slot.epoch == run.epoch {
-                slot.out_records -= run.records;
-                slot.out_bytes -= run.bytes;
-                slot.diversion = slot.diversion_out.take().unwrap_or_default();
-                self.records -= run.records;
-                self.bytes -= run.bytes;
+                let (records, bytes) = (run.records.len(), run.bytes());
+                slot.out_records -= records;
+                slot.out_bytes -= bytes;
+                // With the first of a window's pieces; the others were counted with it.
+                if let Some(diversion) = slot.diversion_out.take() {
+                    slot.diversion = diversion;
+                }
+                self.records -= records;
+                self.bytes -= bytes;
             }
         }
     }
@@ -364,8 +359,8 @@ mod tests {
         ledger.settle(tickets[0], answer(Some(3), 1)).expect("first verdict");
         ledger.settle(tickets[1], answer(None, 0)).expect("first verdict");
         let window = everything(&mut ledger);
-        assert_eq!(window.runs[0].outputs, [3, 9]);
-        assert_eq!(window.runs[0].next_offset, 10);
+        assert_eq!(window.outputs().copied().collect::<Vec<_>>(), [3, 9]);
+        assert_eq!(window.runs[0].next_offset(), 10);
         assert_eq!(window.records(), 3);
         assert_eq!((ledger.records(), ledger.bytes()), (4, 42), "in flight until confirmed");
         ledger.confirm(&window);

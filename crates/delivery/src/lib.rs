@@ -24,4 +24,4 @@ pub use diversion::DeadLetterLimit;
 pub use ledger::{Answer, Ledger, Refused};
 pub use partition::{Epoch, Ticket, TopicPartition};
 pub use transaction::{Next, Reply, Request};
-pub use window::{Run, Window};
+pub use window::{Run, Taken, Window};

@@ -53,12 +53,12 @@ impl Broker {
     fn commit(&mut self, window: &Window<(i32, i64)>) {
         for run in &window.runs {
             let p = run.partition.partition;
-            let before = self.committed.insert(p, run.next_offset).unwrap_or(0);
-            assert!(run.next_offset > before, "a commit went backwards");
-            for &(from, offset) in &run.outputs {
+            let before = self.committed.insert(p, run.next_offset()).unwrap_or(0);
+            assert!(run.next_offset() > before, "a commit went backwards");
+            for &(from, offset) in run.outputs() {
                 assert_eq!(from, p, "an output in another partition's run");
                 assert!(
-                    offset >= before && offset < run.next_offset,
+                    offset >= before && offset < run.next_offset(),
                     "an output outside its window's offsets"
                 );
                 self.answered.entry(p).or_default().push(offset);

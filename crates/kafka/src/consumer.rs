@@ -74,6 +74,9 @@ pub struct ConsumerOptions {
     pub client_id: String,
     /// Consumer group.
     pub group: String,
+    /// Stable per replica: the restarted process, or one that was cut off, takes its own place in the group at once
+    /// instead of waiting until its past has timed out. `None`: a new member every time.
+    pub instance_id: Option<String>,
     /// Topics, with what to do when retention has passed the committed offset.
     pub topics: Vec<(Arc<str>, BelowStart)>,
 }
@@ -118,16 +121,18 @@ impl Consumer {
             inbound: inbound.clone(),
             stage: options.client_id.clone(),
             group: options.group.clone(),
+            instance_id: options.instance_id.clone(),
             below_start,
             stopping: stopping.clone(),
             stage_gone,
             paused: Mutex::new(false),
             remade: Remade::default(),
         };
-        let client: BaseConsumer<Context> = connection
-            .consumer_config(&options.client_id, &options.group)
-            .create_with_context(context)
-            .map_err(Error::Settings)?;
+        let mut config = connection.consumer_config(&options.client_id, &options.group);
+        if let Some(id) = &options.instance_id {
+            config.set("group.instance.id", id);
+        }
+        let client: BaseConsumer<Context> = config.create_with_context(context).map_err(Error::Settings)?;
         let client = Arc::new(client);
         let topics: Vec<&str> = options.topics.iter().map(|(t, _)| &**t).collect();
         client.subscribe(&topics).map_err(|source| Error::Client { what: "subscribe".into(), source })?;
@@ -224,6 +229,7 @@ pub(crate) struct Context {
     /// Name for logs and metrics.
     pub(crate) stage: String,
     group: String,
+    pub(crate) instance_id: Option<String>,
     below_start: HashMap<String, BelowStart>,
     stopping: Arc<AtomicBool>,
     /// Disconnected once the stage is gone. The channel of events does not tell: what waits in it lives on.

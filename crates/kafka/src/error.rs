@@ -44,9 +44,7 @@ pub enum Error {
         source: KafkaError,
     },
     /// Another process runs under the same transactional id.
-    #[error(
-        "fenced: another process uses the transactional id `{0}`; give every replica of a stage its own --ordinal"
-    )]
+    #[error("fenced: another process runs as `{0}`; give every replica of a stage its own --ordinal")]
     Fenced(String),
     /// A command was begun again while it ran, under the same transactional id; or its transaction timed out, which
     /// looks the same from here.

@@ -148,6 +148,10 @@ impl Poller {
                 Some(Inbound::Failed(self.client.context().not_allowed(code)))
             }
             Some(E::AutoOffsetReset | E::OffsetOutOfRange) => Some(Inbound::Reread),
+            Some(E::FencedInstanceId) if self.client.context().instance_id.is_some() => {
+                let id = self.client.context().instance_id.clone().unwrap_or_default();
+                Some(Inbound::Failed(Error::Fenced(id)))
+            }
             // The code of a fatal error is what caused it.
             code if is_fatal || code == Some(E::Fatal) => {
                 Some(Inbound::Failed(Error::Client { what: "consume".into(), source: error }))

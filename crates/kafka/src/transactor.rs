@@ -406,7 +406,7 @@ fn offsets(window: &Window<Outgoing>) -> TopicPartitionList {
         list.add_partition_offset(
             &run.partition.topic,
             run.partition.partition,
-            Offset::Offset(run.next_offset),
+            Offset::Offset(run.next_offset()),
         )
         .expect("the ledger's offsets are valid");
     }

@@ -3,6 +3,7 @@
 //! come, lets its [`Work`] hand on, and does what the delivery orders. Every decision about offsets is the delivery's.
 
 use std::{
+    collections::HashSet,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -106,6 +107,7 @@ impl<W: Work> Stage<W> {
             state: self.state,
             verdicts: Vec::new(),
             revoke: None,
+            holding: HashSet::new(),
             closed: false,
         };
         turn.run(&inbound, &self.stop)
@@ -125,6 +127,8 @@ struct Loop<'a, W: Work> {
     verdicts: Verdicts,
     /// The consumer's callback waits, and with it the group, until this is dropped.
     revoke: Option<Sender<()>>,
+    /// Partitions that the consumer was told to hold.
+    holding: HashSet<TopicPartition>,
     closed: bool,
 }
 
@@ -243,9 +247,11 @@ impl<W: Work> Loop<'_, W> {
                 }
                 Order::Cancel => self.transactor.cancel(),
                 Order::Rewind(partitions) => {
+                    let were_held =
+                        partitions.iter().filter(|partition| self.holding.remove(*partition)).count();
                     self.consumer.rewind(partitions);
-                    // Some may have been held. What still comes of their old position is refused.
-                    if !self.budget.is_paused() {
+                    // What still comes of their old position is refused.
+                    if were_held > 0 && !self.budget.is_paused() {
                         self.consumer.resume(&self.unread());
                     }
                     self.count_partitions();
@@ -259,6 +265,7 @@ impl<W: Work> Loop<'_, W> {
                     );
                     self.tally.holds.increment(1);
                     self.consumer.hold(&partition);
+                    self.holding.insert(partition);
                     self.count_partitions();
                 }
                 Order::LetGo => {

@@ -132,7 +132,8 @@ impl LoadedPipeline {
         let owns_rest = plan.lanes.last().is_some_and(|l| l.name == lane);
         let work = Router::new(plan, lane, owns_rest, self.sources()?, answers);
         let group = plan.router_group(lane);
-        let consumer = ConsumerOptions { client_id: stage.clone(), group, topics: reads };
+        let instance_id = Some(settings.transactional_id(&plan.pipeline, &stage));
+        let consumer = ConsumerOptions { client_id: stage.clone(), group, instance_id, topics: reads };
         Ok((self.options(settings, lane, stage, consumer, max_batch_bytes), work))
     }
 
@@ -188,7 +189,8 @@ impl LoadedPipeline {
         }
         let work = Scorer::new(plan, lane, parts, self.sources()?, Sessions::start(sessions)?, answers)?;
         let group = plan.lane_group(lane);
-        let consumer = ConsumerOptions { client_id: stage.clone(), group, topics: topics_read };
+        let instance_id = Some(settings.transactional_id(&plan.pipeline, &stage));
+        let consumer = ConsumerOptions { client_id: stage.clone(), group, instance_id, topics: topics_read };
         Ok((self.options(settings, lane, stage, consumer, max_batch_bytes), work))
     }
 

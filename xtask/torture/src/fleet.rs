@@ -17,7 +17,7 @@ const PLACES: u32 = 4;
 const TAKEN: u32 = 2;
 /// Loading the models, joining the group, on a machine that is busy.
 /// Other faults may keep brokers away meanwhile.
-const READY: Duration = Duration::from_secs(240);
+pub(crate) const READY: Duration = Duration::from_secs(240);
 /// Within this time a service must have stopped that was asked to.
 pub(crate) const STOP_BOUND: Duration = Duration::from_secs(5);
 /// It is killed after this.
@@ -95,6 +95,8 @@ impl Fleet {
             let Ok(mut place) = place.try_lock() else { continue };
             if let Some(status) = place.ended() {
                 self.note(format!("{} ended by itself with {status}", place.name()));
+            }
+            if place.is_taken_at_rest() && !place.is_running() {
                 place.spawn()?;
             }
         }
@@ -192,6 +194,17 @@ impl Place {
     pub(crate) fn wait_until_ready(&mut self) -> Result<()> {
         let (service, admin) = self.running.as_mut().context("it does not run")?;
         Ok(service.wait_for_http(*admin, "/health/ready", READY)?)
+    }
+
+    /// Whether it has joined its groups by now.
+    pub(crate) fn is_ready(&mut self) -> bool {
+        let Some((service, admin)) = self.running.as_mut() else { return false };
+        service.wait_for_http(*admin, "/health/ready", Duration::ZERO).is_ok()
+    }
+
+    /// Whether it has ended, now or when somebody looked before.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.ended().is_some() || self.running.is_none()
     }
 
     /// Sends SIGKILL and waits for the end.

@@ -10,7 +10,7 @@ use twinlane_testkit::client;
 use twinlane_testkit::proxy::{Weather, Whom};
 
 use crate::fault::{Fault, Kind};
-use crate::fleet::Place;
+use crate::fleet::{Place, READY};
 use crate::random::Random;
 use crate::rig::Rig;
 use crate::shop::{COORDINATED, ROLES, Role, SOURCES};
@@ -268,7 +268,8 @@ impl Rig {
         );
         place.stop(&self.fleet);
         place.spawn_as(armed.join(role.program()), &[("FAIL_POINT", &format!("{point}:{does}:{nth}"))])?;
-        place.wait_until_ready()?;
+        // It may come to its point before it is ready.
+        self.until(READY, || (place.is_ready() || place.is_frozen() || place.has_ended()).then_some(()))?;
         let mut guests = Vec::new();
         if point == "in_revoke" {
             // Somebody who joins is given partitions, and somebody must give them.
@@ -309,9 +310,8 @@ impl Rig {
 
     /// Whether the service comes to its fail point, where it dies or stops.
     fn reached(&self, place: &mut Place) -> Result<bool> {
-        let hit = self.until(Duration::from_secs(20), || {
-            (place.is_frozen() || place.ended().is_some()).then_some(())
-        })?;
+        let hit =
+            self.until(Duration::from_secs(20), || (place.is_frozen() || place.has_ended()).then_some(()))?;
         Ok(hit.is_some())
     }
 }

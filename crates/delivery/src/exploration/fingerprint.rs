@@ -60,7 +60,7 @@ mod of_delivery {
         pub(super) fn hash_window(&self, window: &Window<Record>, to: &mut impl Hasher) {
             for run in &window.runs {
                 let current = self.assignment().any(|(tp, epoch)| *tp == run.partition && epoch == run.epoch);
-                (current, number(&run.partition), run.next_offset, &run.outputs).hash(to);
+                (current, number(&run.partition), &run.records).hash(to);
             }
             usize::MAX.hash(to);
         }

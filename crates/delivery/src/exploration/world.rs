@@ -346,7 +346,7 @@ impl World {
                     // The broker lets generation -1 without a member pass.
                     None => !self.rules.valid_member,
                 };
-                let offsets = window.runs.iter().map(|run| (number(&run.partition), run.next_offset));
+                let offsets = window.runs.iter().map(|run| (number(&run.partition), run.next_offset()));
                 let open = self.broker.open[id].as_mut().expect("whoever aborts it fences the producer");
                 open.offsets = accepted.then(|| offsets.collect());
                 if accepted { Reply::Done } else { Reply::MustAbort }

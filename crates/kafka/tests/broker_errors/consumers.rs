@@ -166,6 +166,17 @@ fn a_topic_that_was_deleted_ends_the_stage_once_brokers_have_had_time_to_agree()
 }
 
 #[test]
+fn a_member_whose_place_another_process_has_taken_ends_its_stage_and_says_whose_it_is() {
+    let mut cluster = Cluster::start();
+    cluster.connection.consumer.insert("heartbeat.interval.ms".into(), "500".into());
+    let (_consumer, inbound) = cluster.consumer_in_place(Some("shop.precision.0"));
+    wait_for(&inbound, |event| matches!(event, Inbound::Assigned(_)).then_some(()));
+    cluster.answer(Api::Heartbeat, &[RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID; 5]);
+    let error = wait_for(&inbound, failure);
+    assert!(matches!(&error, Error::Fenced(id) if id == "shop.precision.0"), "{error}");
+}
+
+#[test]
 fn a_broken_client_ends_the_stage_whatever_broke_it() {
     let mut cluster = Cluster::start();
     cluster.connection.consumer.insert("group.instance.id".into(), "one of a kind".into());

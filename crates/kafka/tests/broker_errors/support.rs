@@ -47,9 +47,15 @@ impl Cluster {
     }
 
     pub(crate) fn consumer(&self) -> (Consumer, Receiver<Inbound>) {
+        self.consumer_in_place(None)
+    }
+
+    /// A consumer that has a place of its own in the group.
+    pub(crate) fn consumer_in_place(&self, instance_id: Option<&str>) -> (Consumer, Receiver<Inbound>) {
         let options = ConsumerOptions {
             client_id: "stage".into(),
             group: GROUP.into(),
+            instance_id: instance_id.map(str::to_owned),
             topics: vec![(EVENTS.into(), BelowStart::Stop)],
         };
         Consumer::start(&self.connection, options).expect("the settings are fine")
