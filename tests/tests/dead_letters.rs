@@ -256,6 +256,11 @@ fn an_event_that_dies_again_carries_its_count_and_stops_at_the_limit() {
 fn a_redrive_that_is_stopped_or_killed_half_way_and_run_again_sends_each_once() {
     const EVENTS: usize = 3_000;
     let shop = Shop::open();
+    // All of them die, which otherwise holds their partitions.
+    shop.rewrite(
+        "dead-letters, partitions: 3 }",
+        "dead-letters, partitions: 3, limit: { consecutive: 3000, ratio: 1 } }",
+    );
     let_die(&shop, &(0..EVENTS as u32).map(unheard).collect::<Vec<_>>());
     let start = || shop.twinlane(&["dead-letters", "redrive", "--yes", "PIPELINE", "--per-transaction", "2"]);
     let on_its_way = |from: usize| {
