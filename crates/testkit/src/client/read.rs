@@ -1,6 +1,6 @@
 //! Reading topics as a careful user would: `read_committed`, from the beginning to the end.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -187,7 +187,7 @@ impl Ends {
     }
 }
 
-/// Reads every committed record of a topic, each partition in its order.
+/// Reads every record of a topic that is committed when this begins, each partition in its order.
 ///
 /// # Errors
 /// When the broker cannot be read.
@@ -202,21 +202,22 @@ pub fn read_to_end(bootstrap: &str, topic: &str, mut each: impl FnMut(&Record<'_
         .set("auto.offset.reset", "earliest")
         .create()
         .map_err(Error::kafka(what()))?;
-    let mut open: BTreeSet<i32> = (0..partitions(bootstrap, topic)?).collect();
+    // Where it ends now: a topic that is written all the time has no other end.
+    let mut open = BTreeMap::new();
     let mut assignment = TopicPartitionList::new();
-    for &partition in &open {
+    for partition in 0..partitions(bootstrap, topic)? {
+        let (_, end) = consumer.fetch_watermarks(topic, partition, LIMIT).map_err(Error::kafka(what()))?;
+        open.insert(partition, end);
         assignment.add_partition_offset(topic, partition, Offset::Beginning).map_err(Error::kafka(what()))?;
     }
     consumer.assign(&assignment).map_err(Error::kafka(what()))?;
     while !open.is_empty() {
         match consumer.poll(LIMIT) {
-            Some(Ok(message)) => each(&Record(&message)),
-            Some(Err(KafkaError::PartitionEOF(partition))) => {
-                open.remove(&partition);
-            }
-            // The client says so of each connection that ends, and finds the broker again by itself.
-            Some(Err(error))
-                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::BrokerTransportFailure) => {}
+            Some(Ok(message)) => match open.get(&message.partition()) {
+                Some(&end) if message.offset() < end => each(&Record(&message)),
+                _ => drop(open.remove(&message.partition())),
+            },
+            Some(Err(KafkaError::PartitionEOF(partition))) => drop(open.remove(&partition)),
             Some(Err(error)) => return Err(Error::kafka(what())(error)),
             None => return Err(Error::Timeout { what: what(), within: LIMIT, context: String::new() }),
         }
