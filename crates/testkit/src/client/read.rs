@@ -187,7 +187,7 @@ impl Ends {
     }
 }
 
-/// Reads every record of a topic that is committed when this begins, each partition in its order.
+/// Reads every record of a topic that is there when this begins and is or will be committed, each partition in its order.
 ///
 /// # Errors
 /// When the broker cannot be read.
@@ -202,11 +202,21 @@ pub fn read_to_end(bootstrap: &str, topic: &str, mut each: impl FnMut(&Record<'_
         .set("auto.offset.reset", "earliest")
         .create()
         .map_err(Error::kafka(what()))?;
-    // Where it ends now: a topic that is written all the time has no other end.
+    let all: BaseConsumer = config(bootstrap)
+        .set("isolation.level", "read_uncommitted")
+        .create()
+        .map_err(Error::kafka(what()))?;
+    // Where it ends now, once the transactions up to there have ended: a topic that is written all the time has no
+    // other end, and a commit is confirmed a moment before readers see it.
     let mut open = BTreeMap::new();
     let mut assignment = TopicPartitionList::new();
     for partition in 0..partitions(bootstrap, topic)? {
-        let (_, end) = consumer.fetch_watermarks(topic, partition, LIMIT).map_err(Error::kafka(what()))?;
+        let (_, end) = all.fetch_watermarks(topic, partition, LIMIT).map_err(Error::kafka(what()))?;
+        let ended = wait::until(LIMIT, || {
+            let stable = consumer.fetch_watermarks(topic, partition, LIMIT).ok()?.1;
+            (stable >= end).then_some(())
+        });
+        ended.ok_or_else(|| Error::Timeout { what: what(), within: LIMIT, context: String::new() })?;
         open.insert(partition, end);
         assignment.add_partition_offset(topic, partition, Offset::Beginning).map_err(Error::kafka(what()))?;
     }
