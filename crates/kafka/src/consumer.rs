@@ -378,8 +378,8 @@ impl Context {
                     let gone = (log.0 - committed).max(0);
                     tracing::error!(
                         stage = self.stage, %partition, committed, log_start = log.0, log_end = log.1, gone,
-                        "the committed offset lies outside the log: records were deleted before they were answered, or the \
-                         topic was made anew. The partition is not read until its committed offset is moved; for deleted \
+                        "the committed offset lies outside the log, because records were deleted before they were answered or \
+                         the topic was made anew; stopping the partition until its committed offset is moved. For deleted \
                          records, the source can say `when_below_start: earliest`"
                     );
                     "stopped"
