@@ -56,6 +56,9 @@ const PRODUCER_DEFAULTS: &[(&str, &str)] = &[
 
 const METADATA_PROPAGATION: &str = "topic.metadata.propagation.max.ms";
 
+/// librdkafka's own default for `batch.size`.
+const BATCH_BYTES: usize = 1_000_000;
+
 const COMMON_DEFAULTS: &[(&str, &str)] = &[
     ("reconnect.backoff.ms", "50"),
     ("reconnect.backoff.max.ms", "1000"),
@@ -95,12 +98,20 @@ impl Connection {
         config
     }
 
-    pub(crate) fn producer_config(&self, client_id: &str, transactional_id: &str) -> ClientConfig {
+    /// `max_batch_bytes`: the least `max.message.bytes` of the topics written, which brokers hold against a whole batch.
+    pub(crate) fn producer_config(
+        &self,
+        client_id: &str,
+        transactional_id: &str,
+        max_batch_bytes: usize,
+    ) -> ClientConfig {
         let mut config = self.base(client_id, PRODUCER_DEFAULTS);
         for (key, value) in &self.producer {
             config.set(key, value);
         }
         config.set("transactional.id", transactional_id).set("enable.idempotence", "true");
+        let asked = config.get("batch.size").and_then(|bytes| bytes.parse().ok()).unwrap_or(BATCH_BYTES);
+        config.set("batch.size", max_batch_bytes.min(asked).to_string());
         config
     }
 

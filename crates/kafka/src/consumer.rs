@@ -29,7 +29,7 @@ use crate::{
     fail_point, metric_names, pause,
     poller::Poller,
     remade::Remade,
-    start::{Start, resolve},
+    start::{Start, Starts, add, resolve},
 };
 
 /// What happened on the consumer's side, in order.
@@ -50,15 +50,9 @@ pub enum Inbound {
     },
     /// After [`Consumer::rewind`]: records that follow come from the committed offset.
     Rewound(Vec<TopicPartition>),
-    /// This partition is not read: its committed offset lies outside its log.
-    Halted {
-        /// The partition.
-        partition: TopicPartition,
-        /// Its committed offset.
-        committed: i64,
-        /// The first offset that is still there, and the one after the last.
-        log: (i64, i64),
-    },
+    /// This partition is not read: its committed offset lies outside its log, or its topic was made anew. What is
+    /// gone stands in the log.
+    Halted(TopicPartition),
     /// The position of some partition fell out of its log while it was read: read all again.
     Reread,
     /// The stage cannot go on.
@@ -164,10 +158,8 @@ impl Consumer {
 
     /// Stops fetching one partition, until [`Consumer::resume`] does not except it.
     pub fn hold(&self, partition: &TopicPartition) {
-        let mut list = TopicPartitionList::new();
-        list.add_partition(&partition.topic, partition.partition);
         // It may have gone meanwhile.
-        if let Err(error) = self.client.pause(&list) {
+        if let Err(error) = self.client.pause(&listed(std::slice::from_ref(partition))) {
             tracing::debug!(%error, %partition, "hold");
         }
     }
@@ -278,45 +270,23 @@ impl Context {
         let read = client.assignment().map(|all| named(&all)).unwrap_or_default();
         self.remade.topics().retain(|topic| read.iter().any(|one| *one.topic == **topic));
         let Some(starts) = self.resolve(client, &partitions) else { return };
-        let mut list = TopicPartitionList::new();
-        let mut halted = TopicPartitionList::new();
-        let mut read = Vec::new();
-        let mut not_read = Vec::new();
-        for (partition, start) in starts {
-            match start {
-                Start::From(offset) => {
-                    add(&mut list, &partition, offset);
-                    read.push(partition);
-                }
-                Start::Skipping { first, .. } => {
-                    add(&mut list, &partition, Offset::Offset(first));
-                    read.push(partition);
-                }
-                // Assigned and paused: the group protocol wants it back from us at the next revoke. The
-                // ledger does not know it, so a record that slips through is refused.
-                Start::Halted { committed, log } => {
-                    add(&mut list, &partition, Offset::Beginning);
-                    halted.add_partition(&partition.topic, partition.partition);
-                    not_read.push(Inbound::Halted { partition, committed, log });
-                }
-            }
-        }
-        let mut reading = TopicPartitionList::new();
-        for partition in &read {
-            reading.add_partition(&partition.topic, partition.partition);
-        }
+        let Starts { mut offsets, read, halted } = Starts::of(starts);
+        // Assigned and paused: the group protocol wants them back from us at the next revoke. The ledger does not
+        // know them, so a record that slips through is refused.
+        halted.iter().for_each(|partition| add(&mut offsets, partition, Offset::Beginning));
+        let (reading, not_read) = (listed(&read), listed(&halted));
         // The stage opens the epochs before the first record can arrive.
         self.tell(Inbound::Assigned(read));
-        let assigned = client.incremental_assign(&list).and_then(|()| {
+        let assigned = client.incremental_assign(&offsets).and_then(|()| {
             let paused = self.paused();
-            client.pause(&halted)?;
+            client.pause(&not_read)?;
             if *paused { client.pause(&reading) } else { client.resume(&reading) }
         });
         if let Err(source) = assigned {
             self.tell(Inbound::Failed(Error::Client { what: "assign partitions".into(), source }));
         }
-        for event in not_read {
-            self.tell(event);
+        for partition in halted {
+            self.tell(Inbound::Halted(partition));
         }
     }
 
@@ -433,9 +403,12 @@ impl Context {
     }
 }
 
-pub(crate) fn add(list: &mut TopicPartitionList, partition: &TopicPartition, offset: Offset) {
-    list.add_partition_offset(&partition.topic, partition.partition, offset)
-        .expect("offsets of the log and `Beginning` are valid to assign");
+pub(crate) fn listed(partitions: &[TopicPartition]) -> TopicPartitionList {
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for partition in partitions {
+        list.add_partition(&partition.topic, partition.partition);
+    }
+    list
 }
 
 pub(crate) fn named(list: &TopicPartitionList) -> Vec<TopicPartition> {

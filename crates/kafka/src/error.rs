@@ -1,6 +1,9 @@
 //! What can go wrong with Kafka, sorted by what a caller can do about it.
 
-use rdkafka::{error::KafkaError, types::RDKafkaErrorCode};
+use rdkafka::{
+    error::{KafkaError, RDKafkaError},
+    types::RDKafkaErrorCode,
+};
 
 /// An error that ends a stage. Errors that heal (brokers away, time-outs, rebalances) are logged and retried
 /// inside this crate and never surface here.
@@ -94,4 +97,25 @@ pub(crate) fn is_authorisation(code: RDKafkaErrorCode) -> bool {
 pub(crate) fn is_missing(code: RDKafkaErrorCode) -> bool {
     use RDKafkaErrorCode as E;
     matches!(code, E::UnknownTopicOrPartition | E::UnknownTopic | E::UnknownPartition)
+}
+
+/// Whether sending the same record again would end the same.
+pub(crate) fn is_refusal(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as E;
+    matches!(code, E::InvalidRecord | E::InvalidTimestamp | E::MessageSizeTooLarge)
+}
+
+/// Whether another producer has the transactional id, or had its transaction ended.
+pub(crate) fn is_fenced(code: RDKafkaErrorCode) -> bool {
+    use RDKafkaErrorCode as E;
+    matches!(code, E::Fenced | E::ProducerFenced | E::InvalidProducerEpoch)
+}
+
+/// Whether librdkafka says that the same call may be made again with the same arguments.
+pub(crate) fn is_retriable(error: &KafkaError) -> bool {
+    match error {
+        KafkaError::Transaction(inner) => RDKafkaError::is_retriable(inner) && !inner.txn_requires_abort(),
+        KafkaError::Flush(_) => true,
+        _ => false,
+    }
 }

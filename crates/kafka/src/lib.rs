@@ -8,6 +8,7 @@ mod error;
 mod fail_point;
 mod headers;
 mod membership;
+mod message;
 pub mod metric_names;
 mod offsets;
 mod outgoing;

@@ -7,7 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use crossbeam_channel::{Receiver, Sender};
 use rdkafka::{
     Message, Offset, TopicPartitionList,
@@ -17,14 +16,14 @@ use rdkafka::{
     types::RDKafkaErrorCode,
 };
 use twinlane_delivery::TopicPartition;
-use twinlane_record::{Coordinates, Envelope};
+use twinlane_record::Envelope;
 
 use crate::{
     Error, Inbound,
-    consumer::{Command, Context, SETTLE, add, named},
+    consumer::{Command, Context, SETTLE, listed, named},
     error::{is_authorisation, is_missing},
-    headers, pause,
-    start::Start,
+    message, pause,
+    start::Starts,
 };
 
 /// Records handed over at once at most: enough to amortise the channel, few enough to keep latency low.
@@ -35,7 +34,6 @@ const GULP_BYTES: usize = 1 << 20;
 const POLL: Duration = Duration::from_millis(50);
 /// Between two questions for a topic that is missing, and how long each may take.
 const MISSING_ASK: Duration = Duration::from_secs(1);
-const REMADE_ASK: Duration = Duration::from_secs(2);
 
 /// What the thread owns.
 pub(crate) struct Poller {
@@ -129,14 +127,7 @@ impl Poller {
                 topic
             }
         };
-        // Copied, not borrowed: one retained message would pin its whole fetch buffer.
-        Envelope {
-            at: Coordinates { topic, partition: message.partition(), offset: message.offset() },
-            timestamp_ms: message.timestamp().to_millis(),
-            key: message.key().map(Bytes::copy_from_slice),
-            value: message.payload().map(Bytes::copy_from_slice),
-            headers: headers::read(message),
-        }
+        message::copied(message, topic)
     }
 
     /// An event for the stage, or `None` for what heals by itself.
@@ -179,24 +170,19 @@ impl Poller {
         }
         let assigned = self.client.assignment().map(|all| named(&all)).unwrap_or_default();
         for partition in assigned.into_iter().filter(|partition| remade.contains(&*partition.topic)) {
-            let mut list = TopicPartitionList::new();
-            list.add_partition(&partition.topic, partition.partition);
-            if let Err(error) = self.client.pause(&list) {
+            if let Err(error) = self.client.pause(&listed(std::slice::from_ref(&partition))) {
                 tracing::warn!(%error, %partition, "the ledger refuses its records");
             }
             let position = self.client.position().ok();
             let position = position
                 .and_then(|all| all.find_partition(&partition.topic, partition.partition)?.offset().to_raw());
-            let log = self.client.fetch_watermarks(&partition.topic, partition.partition, REMADE_ASK);
             tracing::error!(
                 stage = context.stage, %partition, position,
                 "the topic was deleted and made anew while it was read; stopping the partition. A restart reads it \
                  from its committed offset, which the brokers forget with the old topic, or else from its beginning"
             );
             context.count_out_of_log("stopped");
-            let halted =
-                Inbound::Halted { partition, committed: position.unwrap_or(0), log: log.unwrap_or_default() };
-            let _ = self.inbound.send(halted);
+            let _ = self.inbound.send(Inbound::Halted(partition));
         }
     }
 
@@ -228,30 +214,15 @@ impl Poller {
         // A rebalance may have come between the wish and now; what is gone is its next owner's to read.
         let partitions = self.still_assigned(partitions);
         let Some(starts) = context.resolve(&self.client, &partitions) else { return };
-        let mut list = TopicPartitionList::new();
-        let mut read = Vec::new();
-        for (partition, start) in starts {
-            match start {
-                Start::From(offset) => {
-                    add(&mut list, &partition, offset);
-                    read.push(partition);
-                }
-                Start::Skipping { first, .. } => {
-                    add(&mut list, &partition, Offset::Offset(first));
-                    read.push(partition);
-                }
-                Start::Halted { committed, log } => {
-                    let mut halted = TopicPartitionList::new();
-                    halted.add_partition(&partition.topic, partition.partition);
-                    let _ = self.client.pause(&halted);
-                    let _ = self.inbound.send(Inbound::Halted { partition, committed, log });
-                }
-            }
+        let Starts { offsets, read, halted } = Starts::of(starts);
+        let _ = self.client.pause(&listed(&halted));
+        for partition in halted {
+            let _ = self.inbound.send(Inbound::Halted(partition));
         }
         if read.is_empty() {
             return;
         }
-        let event = match self.read_from(list) {
+        let event = match self.read_from(offsets) {
             Ok(()) => Inbound::Rewound(read),
             Err(error) => {
                 tracing::warn!(%error, "could not move to the committed offsets; trying again");

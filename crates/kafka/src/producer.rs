@@ -12,7 +12,7 @@ use std::{
 use rdkafka::{
     ClientContext, bindings as ffi,
     config::RDKafkaLogLevel,
-    error::{KafkaError, RDKafkaError},
+    error::KafkaError,
     message::{DeliveryResult, Message as _},
     producer::{Producer as _, ProducerContext, ThreadedProducer},
     types::RDKafkaErrorCode,
@@ -21,7 +21,7 @@ use rdkafka::{
 use crate::{
     Connection, Error, TransactorOptions,
     consumer::log,
-    error::{is_authorisation, is_missing},
+    error::{is_authorisation, is_missing, is_refusal, is_retriable},
     offsets::Offsets,
     pause,
 };
@@ -85,8 +85,6 @@ pub(crate) struct Producer {
     pub(crate) lifetime: Duration,
 }
 
-/// librdkafka's own default.
-const BATCH_BYTES: usize = 1_000_000;
 const FLUSH_SLICE_MS: i32 = 1000;
 /// A transaction's lifetime where the settings name none that can be read.
 const LIFETIME: Duration = Duration::from_secs(10);
@@ -103,10 +101,7 @@ impl Producer {
     ) -> Result<Option<Self>, Error> {
         let failures = Arc::new(Failures::default());
         let id = &options.transactional_id;
-        let mut config = connection.producer_config(&options.stage, id);
-        let batch_bytes =
-            config.get("batch.size").and_then(|bytes| bytes.parse().ok()).unwrap_or(BATCH_BYTES);
-        config.set("batch.size", options.max_batch_bytes.min(batch_bytes).to_string());
+        let config = connection.producer_config(&options.stage, id, options.max_batch_bytes);
         let lifetime = config.get("transaction.timeout.ms").and_then(|ms| ms.parse().ok());
         let lifetime = lifetime.map_or(LIFETIME, Duration::from_millis);
         loop {
@@ -170,20 +165,5 @@ impl Producer {
     /// Why the producer is broken for good, if it is.
     pub(crate) fn fatal_error(&self) -> Option<RDKafkaErrorCode> {
         self.client.client().fatal_error().map(|(cause, _)| cause)
-    }
-}
-
-/// Whether sending the same record again would end the same.
-pub(crate) fn is_refusal(code: RDKafkaErrorCode) -> bool {
-    use RDKafkaErrorCode as E;
-    matches!(code, E::InvalidRecord | E::InvalidTimestamp | E::MessageSizeTooLarge)
-}
-
-/// Whether librdkafka says that the same call may be made again with the same arguments.
-pub(crate) fn is_retriable(error: &KafkaError) -> bool {
-    match error {
-        KafkaError::Transaction(inner) => RDKafkaError::is_retriable(inner) && !inner.txn_requires_abort(),
-        KafkaError::Flush(_) => true,
-        _ => false,
     }
 }

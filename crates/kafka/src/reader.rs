@@ -10,7 +10,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use bytes::Bytes;
 use rdkafka::{
     Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _},
@@ -20,7 +19,7 @@ use rdkafka::{
 };
 use twinlane_record::{Coordinates, Envelope};
 
-use crate::{Connection, Error, error::is_authorisation, headers, pause};
+use crate::{Connection, Error, error::is_authorisation, message, pause};
 
 /// Where a [`Reader`] begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -257,17 +256,7 @@ fn opening(source: KafkaError) -> Error {
 }
 
 fn owned(message: &BorrowedMessage<'_>) -> Envelope {
-    Envelope {
-        at: Coordinates {
-            topic: message.topic().into(),
-            partition: message.partition(),
-            offset: message.offset(),
-        },
-        timestamp_ms: message.timestamp().to_millis(),
-        key: message.key().map(Bytes::copy_from_slice),
-        value: message.payload().map(Bytes::copy_from_slice),
-        headers: headers::read(message),
-    }
+    message::copied(message, message.topic().into())
 }
 
 #[cfg(test)]

@@ -20,13 +20,18 @@ use std::{
 use rdkafka::{
     ClientContext,
     config::RDKafkaLogLevel,
-    error::{KafkaError, RDKafkaError},
+    error::KafkaError,
     message::{DeliveryResult, Message as _},
     producer::{Producer as _, ProducerContext, ThreadedProducer},
     types::RDKafkaErrorCode,
 };
 
-use crate::{Connection, Error, Outgoing, consumer::log, error::is_authorisation, pause};
+use crate::{
+    Connection, Error, Outgoing,
+    consumer::log,
+    error::{is_authorisation, is_fenced, is_refusal, is_retriable},
+    pause,
+};
 
 /// Who sends.
 #[derive(Clone, Copy, Debug)]
@@ -106,9 +111,8 @@ enum Stop {
 impl Sender {
     /// Builds the producer, fences a former one with the same id, and has its transaction resolved.
     pub fn start(connection: &Connection, options: SenderOptions<'_>) -> Result<Self, Error> {
-        let mut config = connection.producer_config(options.client_id, options.transactional_id);
-        let batch = config.get("batch.size").and_then(|bytes| bytes.parse().ok()).unwrap_or(1_000_000);
-        config.set("batch.size", options.max_batch_bytes.min(batch).to_string());
+        let config =
+            connection.producer_config(options.client_id, options.transactional_id, options.max_batch_bytes);
         let refused = Refused::default();
         let producer: ThreadedProducer<Deliveries> =
             config.create_with_context(Deliveries(refused.clone())).map_err(Error::Settings)?;
@@ -186,7 +190,9 @@ impl Sender {
             Some((topic, code)) if is_authorisation(code) => {
                 Err(Stop::Fail(Error::Unauthorised { what: format!("write to topic `{topic}`"), code }))
             }
-            Some((topic, code)) if is_refusal(code) => Err(Stop::Fail(Error::Refused { topic, code })),
+            Some((topic, code)) if is_refusal(code) || code == RDKafkaErrorCode::PolicyViolation => {
+                Err(Stop::Fail(Error::Refused { topic, code }))
+            }
             Some((_, code)) => Err(Stop::Again(KafkaError::MessageProduction(code))),
         }
     }
@@ -234,23 +240,4 @@ impl Sender {
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     // What it holds is set in one step, so it is whole whatever panicked.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn is_fenced(code: RDKafkaErrorCode) -> bool {
-    use RDKafkaErrorCode as E;
-    matches!(code, E::Fenced | E::ProducerFenced | E::InvalidProducerEpoch)
-}
-
-/// Whether sending the same record again would end the same.
-fn is_refusal(code: RDKafkaErrorCode) -> bool {
-    use RDKafkaErrorCode as E;
-    matches!(code, E::InvalidRecord | E::InvalidTimestamp | E::MessageSizeTooLarge | E::PolicyViolation)
-}
-
-fn is_retriable(error: &KafkaError) -> bool {
-    match error {
-        KafkaError::Transaction(inner) => RDKafkaError::is_retriable(inner) && !inner.txn_requires_abort(),
-        KafkaError::Flush(_) => true,
-        _ => false,
-    }
 }

@@ -40,6 +40,42 @@ impl Start {
     }
 }
 
+/// What the consumer is told of several partitions.
+#[derive(Default)]
+pub(crate) struct Starts {
+    /// Those to read, each with its offset.
+    pub(crate) offsets: TopicPartitionList,
+    /// The same, by name.
+    pub(crate) read: Vec<TopicPartition>,
+    /// Those not to read.
+    pub(crate) halted: Vec<TopicPartition>,
+}
+
+impl Starts {
+    pub(crate) fn of(decided: Vec<(TopicPartition, Start)>) -> Self {
+        let mut starts = Self::default();
+        for (partition, start) in decided {
+            let offset = match start {
+                Start::From(offset) => offset,
+                Start::Skipping { first, .. } => Offset::Offset(first),
+                Start::Halted { .. } => {
+                    starts.halted.push(partition);
+                    continue;
+                }
+            };
+            add(&mut starts.offsets, &partition, offset);
+            starts.read.push(partition);
+        }
+        starts
+    }
+}
+
+/// Adds a partition with where to read it.
+pub(crate) fn add(list: &mut TopicPartitionList, partition: &TopicPartition, offset: Offset) {
+    list.add_partition_offset(&partition.topic, partition.partition, offset)
+        .expect("offsets of the log and `Beginning` are valid to assign");
+}
+
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Asks the brokers. `committed_offsets` under `read_committed` waits for transactions of a former owner

@@ -22,11 +22,11 @@ use twinlane_delivery::{Next, Reply, Request, Window};
 
 use crate::{
     Connection, Error, Membership, Outgoing,
-    error::{is_authorisation, is_missing},
+    error::{is_authorisation, is_fenced, is_missing, is_refusal, is_retriable},
     fail_point, metric_names,
     offsets::{Claim, Hung},
     pause,
-    producer::{Producer, is_refusal, is_retriable},
+    producer::Producer,
 };
 
 /// How a window ended.
@@ -83,10 +83,10 @@ impl Transactor {
             thread: None,
         };
         let connection = connection.clone();
-        let begin = move || {
-            match Producer::build(&connection, &options, &stopping) {
+        let stage = options.stage.clone();
+        let begin = move || match Producer::build(&connection, &options, &stopping) {
             Ok(Some(producer)) => Worker {
-                seconds: metrics::histogram!(metric_names::TRANSACTION_SECONDS, "stage" => options.stage.clone()),
+                seconds: metrics::histogram!(metric_names::TRANSACTION_SECONDS, "stage" => stage),
                 connection,
                 options,
                 membership,
@@ -100,7 +100,6 @@ impl Transactor {
             Ok(None) => {}
             // Nobody receives it only when the stage is gone.
             Err(error) => drop(reports.send(Outcome::Failed(error))),
-        }
         };
         let thread = std::thread::Builder::new().name("kafka-transactions".into()).spawn(begin);
         handle.thread = Some(thread.expect("the system can start a thread"));
@@ -373,14 +372,8 @@ impl Worker {
         metrics::counter!(metric_names::PRODUCER_REBUILDS, "stage" => self.options.stage.clone())
             .increment(1);
         tracing::warn!(stage = self.options.stage, %cause, "building the producer anew");
-        let fenced = matches!(
-            cause,
-            RDKafkaErrorCode::Fenced
-                | RDKafkaErrorCode::ProducerFenced
-                | RDKafkaErrorCode::InvalidProducerEpoch
-        );
         // The broker fences what outlives its time-out, too: with brokers away that happens again and again, and heals.
-        if fenced && age < self.producer.lifetime {
+        if is_fenced(cause) && age < self.producer.lifetime {
             // Two processes with one id would fence each other for ever: the second time, this one yields.
             if self.fenced_at.is_some_and(|at| at.elapsed() < FENCED_TWICE) {
                 return Outcome::Failed(Error::Fenced(self.options.transactional_id.clone()));

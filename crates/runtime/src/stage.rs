@@ -144,8 +144,9 @@ impl<W: Work> Loop<'_, W> {
     fn run(&mut self, inbound: &Receiver<Inbound>, stop: &Receiver<()>) -> Result<(), Error> {
         let gauges = tick(GAUGES);
         while !self.closed {
-            let wake = self.delivery.wakes_at(Instant::now()).map_or_else(never, crossbeam_channel::at);
-            let overdue = self.work.overdue_at().map_or_else(never, crossbeam_channel::at);
+            let due =
+                [self.delivery.wakes_at(Instant::now()), self.work.overdue_at()].into_iter().flatten().min();
+            let wake = due.map_or_else(never, crossbeam_channel::at);
             select! {
                 recv(inbound) -> event => self.inbound(event.map_err(|_| Error::ThreadDied("consumer"))?)?,
                 recv(self.work.done()) -> done =>
@@ -154,7 +155,6 @@ impl<W: Work> Loop<'_, W> {
                     self.outcome(outcome.map_err(|_| Error::ThreadDied("transaction"))?)?,
                 recv(stop) -> _ => self.consumer.stop(),
                 recv(gauges) -> _ => self.measure(),
-                recv(overdue) -> _ => {}
                 recv(wake) -> _ => {}
             }
             // Take what else has come before closing a window, so that batches form from the backlog.
@@ -202,7 +202,7 @@ impl<W: Work> Loop<'_, W> {
             }
             Inbound::Rewound(partitions) => self.delivery.rewound(&partitions),
             // The consumer has told the log what is gone.
-            Inbound::Halted { partition, .. } => {
+            Inbound::Halted(partition) => {
                 self.delivery.halt(partition);
                 self.count_partitions();
             }
