@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use twinlane_testkit::{
     checker::{Checker, Expected},
-    process::http_body,
+    process::http_get,
     wait,
 };
 use twinlane_tests::{Event, PARTITIONS, Shop};
@@ -66,13 +66,13 @@ fn a_stage_that_fails_for_everything_stops_instead_of_emptying_its_topic_into_th
     events.extend((good..1500).map(dead));
     shop.produce(&events, &mut account);
     let (mut worker, admin) = shop.spawn("precision-worker", 0, shop.bootstrap(), "");
-    let held = |count: &str| http_body(admin, "/status").is_ok_and(|status| status.contains(count));
+    let held = |count: &str| http_get(admin, "/status").is_ok_and(|status| status.contains(count));
     let all = format!("\"held_partitions\":{PARTITIONS}");
     wait::until(PATIENCE, || held(&all).then_some(()))
         .unwrap_or_else(|| panic!("not held:\n{}", worker.output()));
-    let health = http_body(admin, "/health/ready").expect("answers");
+    let health = http_get(admin, "/health/ready").expect("answers");
     assert!(health.contains("their dead letters are past the limit"), "{health}");
-    let metrics = http_body(admin, "/metrics").expect("answers");
+    let metrics = http_get(admin, "/metrics").expect("answers");
     assert!(metrics.contains("twinlane_held_partitions{stage=\"precision\"} 3"), "{metrics}");
     assert!(worker.output().contains("more than the pipeline's"), "{}", worker.output());
     assert_eq!(shop.committed("scores.reviews"), good as usize);

@@ -282,23 +282,6 @@ impl Service {
     }
 }
 
-/// Asks with `GET` and gives the body of the answer, whatever its status.
-///
-/// # Errors
-/// When nobody answers.
-pub fn http_body(address: SocketAddr, path: &str) -> std::io::Result<String> {
-    let limit = Duration::from_secs(2);
-    let mut stream = TcpStream::connect_timeout(&address, limit)?;
-    stream.set_read_timeout(Some(limit))?;
-    stream.write_all(
-        format!("GET {path} HTTP/1.0\r\nHost: {address}\r\nConnection: close\r\n\r\n").as_bytes(),
-    )?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned());
-    body.ok_or_else(|| std::io::Error::other("not an HTTP answer"))
-}
-
 /// Asks with `GET` and gives the status of the answer.
 fn http_status(address: SocketAddr, path: &str) -> std::io::Result<u16> {
     let (status, _) = ask(address, path)?;
