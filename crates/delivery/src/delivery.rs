@@ -16,7 +16,7 @@
 //!                     └── rewound ◄──┴─ over the limit ─► Order::Hold ─ backoff ─► Order::Rewind
 //! ```
 //!
-//! The rules that make it exactly once, each needed (see `exploration`, which takes them out one by one):
+//! The rules that make it exactly once; `exploration` takes out the second and the third, and finds what they are for:
 //! 1. one window is out at a time, and what it holds is read again only when its end is known;
 //! 2. a revoke is over only when no window is out;
 //! 3. what carries the epoch of an assignment that is over is in no window, and never comes back into one.

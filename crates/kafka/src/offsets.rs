@@ -1,8 +1,8 @@
 //! Sends a window's offsets, on a thread of its own: the call may never come back. librdkafka 2.12 does not hold it to
 //! its time-out, and when the group's coordinator leaves the cluster's metadata it waits for a change of that broker's
-//! state that nobody will report (librdkafka #5456, #5511). The transaction is over by then, whatever comes of it: the
-//! broker aborts what takes longer than `transaction.timeout.ms`. So a call that takes longer is left behind together
-//! with its producer, which the next one fences.
+//! state that nobody will report (librdkafka #5456, #5511). So a call that takes too long is left behind together with its
+//! producer. The next producer fences that one and has its transaction resolved, so whatever comes of the call later
+//! changes nothing.
 
 use std::{sync::Arc, time::Duration};
 
