@@ -1,5 +1,5 @@
-//! The torture rig as a whole, for two minutes with a fixed seed: processes killed, stopped, hung and gone, a broker
-//! killed, the network cut, workers that come and go, a topic that grows; and a verdict.
+//! The torture rig as a whole, for two minutes with a fixed seed, and a verdict: of processes killed, stopped, hung and
+//! gone, a broker killed, the network cut, workers that come and go and a topic that grows, as many as fit.
 
 use std::process::Command;
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::json;
 use twinlane_testkit::{Broker, BrokerOptions, cache, wait};
 
@@ -154,6 +154,11 @@ fn kinds(arguments: &Arguments) -> Result<Vec<Kind>> {
     if arguments.armed.is_none() {
         kinds.retain(|kind| !kind.needs_fail_points());
     }
+    // A run that breaks nothing would pass.
+    ensure!(
+        !kinds.is_empty(),
+        "these faults need services with fail points, which `cargo xtask torture` builds and --armed names"
+    );
     Ok(kinds)
 }
 
