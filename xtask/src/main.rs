@@ -260,7 +260,7 @@ mod tests {
         let typed: Vec<&str> = typed.split(' ').collect();
         let Ok(Task::Torture(torture)) = parsed(&typed) else { panic!("not a torture") };
         let given = "--minutes 1.5 --mode overlap --models reference --seed 7 --faults kill,scale";
-        assert_eq!(torture.arguments().join(" "), given);
+        assert_eq!(torture.arguments().join(" ".as_ref()), given);
         assert!(parsed(&["torture", "--mode", "gently"]).is_err());
     }
 

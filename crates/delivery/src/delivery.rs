@@ -67,7 +67,7 @@ pub enum Ended<O> {
     Lost,
 }
 
-/// How large windows may be: less after aborts, up to what the stage allows as commits succeed.
+/// How large windows may be: less after windows that failed, up to what the stage allows as commits succeed.
 #[derive(Clone, Copy, Debug)]
 struct WindowBytes {
     most: usize,
@@ -109,8 +109,10 @@ pub struct Delivery<O> {
     window_bytes: WindowBytes,
     /// What was aborted, to be produced again, in this order, as far as its epochs hold.
     again: VecDeque<Window<O>>,
-    /// Aborts since the last commit.
-    aborts: u32,
+    /// What the window that is out holds, or the last one held.
+    out_bytes: usize,
+    /// Windows since the last commit that were aborted or lost.
+    failures: u32,
     /// After an abort: not before this instant.
     not_before: Option<Instant>,
     /// Everything is to be read again once no window is out.
@@ -133,7 +135,8 @@ impl<O> Delivery<O> {
             cadence: Cadence::new(options.window_floor),
             window_bytes: WindowBytes { most: options.window_bytes, now: options.window_bytes },
             again: VecDeque::new(),
-            aborts: 0,
+            out_bytes: 0,
+            failures: 0,
             not_before: None,
             reread: false,
             revoking: None,
@@ -209,7 +212,7 @@ impl<O> Delivery<O> {
         match ended {
             Ended::Committed(window) => {
                 self.not_before = None;
-                self.aborts = 0;
+                self.failures = 0;
                 self.window_bytes.grow();
                 if let Some(revoking) = &mut self.revoking {
                     revoking.tried_again = false;
@@ -218,10 +221,21 @@ impl<O> Delivery<O> {
             }
             Ended::Aborted(window) => {
                 self.not_before = Some(now + ABORT_PAUSE);
-                self.aborts += 1;
+                self.failed();
                 self.put_back(window);
             }
-            Ended::Lost => self.reread = true,
+            Ended::Lost => {
+                self.failed();
+                self.reread = true;
+            }
+        }
+    }
+
+    /// Once may be chance; a window that fails twice may be too large for its transaction's time.
+    fn failed(&mut self) {
+        self.failures += 1;
+        if self.failures > 1 {
+            self.window_bytes.shrink(self.out_bytes / 2);
         }
     }
 
@@ -302,10 +316,9 @@ impl<O> Delivery<O> {
         self.cadence.opens_at(now).map(|at| self.not_before.map_or(at, |pause| at.max(pause)))
     }
 
-    /// A window that was aborted twice may be too large for its transaction's time: halves of it are tried.
+    /// It is tried again, after its second failure in halves.
     fn put_back(&mut self, mut window: Window<O>) {
-        if self.aborts > 1 {
-            self.window_bytes.shrink(window.bytes() / 2);
+        if self.failures > 1 {
             let rest = window.split_off_half();
             if !rest.is_empty() {
                 self.again.push_front(rest);
@@ -319,6 +332,7 @@ impl<O> Delivery<O> {
     fn commit(&mut self, window: Window<O>, now: Instant) {
         if !window.is_empty() {
             self.cadence.begin(now);
+            self.out_bytes = window.bytes();
             self.orders.push_back(Order::Commit(window));
         }
     }
@@ -418,7 +432,7 @@ impl<O: std::hash::Hash> Delivery<O> {
         debug_assert!(self.orders.is_empty(), "orders are carried out at once");
         self.ledger.hash_state(to);
         (self.cadence.in_flight(), self.not_before.is_some(), self.reread).hash(to);
-        self.aborts.min(2).hash(to);
+        self.failures.min(2).hash(to);
         for window in &self.again {
             window.runs.len().hash(to);
             window.runs.iter().for_each(|run| {

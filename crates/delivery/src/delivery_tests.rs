@@ -40,6 +40,14 @@ impl Fixture {
         }
     }
 
+    /// The producer is lost, and everything is read and settled anew.
+    fn lost(&mut self, records: std::ops::Range<i64>) {
+        self.delivery.ended(Ended::Lost, self.now);
+        assert!(matches!(self.orders(Duration::ZERO)[..], [Order::Rewind(_)]));
+        self.delivery.rewound(&[partition(0), partition(1)]);
+        records.for_each(|offset| self.settle(0, offset, false));
+    }
+
     fn committed(&mut self, window: Window<i64>) {
         self.delivery.ended(Ended::Committed(window), self.now);
     }
@@ -216,6 +224,26 @@ fn a_window_that_is_aborted_twice_comes_back_in_halves_and_the_next_ones_are_sma
     }
     assert_eq!(found, (0..9).collect::<Vec<_>>(), "in order, and what was settled meanwhile comes last");
     assert_eq!((stage.delivery.records(), stage.delivery.bytes()), (0, 0));
+}
+
+#[test]
+fn a_producer_that_is_lost_twice_gets_smaller_windows_until_one_commits() {
+    // Each holds one byte for itself and one for its answer.
+    let records = 4 * LEAST_WINDOW_BYTES as i64 / 2;
+    let mut stage = Fixture::new(None);
+    (0..records).for_each(|offset| stage.settle(0, offset, false));
+    for expected in [records, records, records / 2, records / 4, records / 4] {
+        assert_eq!(stage.window(FLOOR).records() as i64, expected);
+        stage.lost(0..records);
+    }
+    let mut found = 0;
+    for expected in [records / 4, records / 2, records / 4] {
+        let window = stage.window(FLOOR);
+        assert_eq!(window.records() as i64, expected, "it grows with every commit");
+        found += window.records() as i64;
+        stage.committed(window);
+    }
+    assert_eq!(found, records);
 }
 
 #[test]

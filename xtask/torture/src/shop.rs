@@ -117,8 +117,11 @@ pub(crate) fn open(bootstrap: &str, folder: &Path, models: Models) -> Result<Pat
     let commerce = commerce.context("the reference pipeline is not there: run this in the repository")?;
     let models = Path::new("crates/inference/tests/models").canonicalize();
     let models = models.context("the models are not where they should be: run this in the repository")?;
+    let inputs = reference_inputs(&commerce)?;
     let text = text
         .replace("{shop}", NAME)
+        .replace("{order_inputs}", &inputs("order-risk"))
+        .replace("{root_inputs}", &inputs("repeat-purchase"))
         .replace("{models}", &models.to_string_lossy())
         .replace("{commerce}", &commerce.to_string_lossy())
         .replace("{partitions}", PARTITIONS);
@@ -135,4 +138,16 @@ pub(crate) fn open(bootstrap: &str, folder: &Path, models: Models) -> Result<Pat
     }
     client::create_topic(bootstrap, DEAD_LETTERS, partitions, &[])?;
     Ok(file)
+}
+
+/// How the reference pipeline in this folder fills the tensors of a task: as it does, so that the two cannot drift apart.
+fn reference_inputs(commerce: &Path) -> Result<impl Fn(&str) -> String> {
+    let file = commerce.join("pipeline.yaml");
+    let text = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+    let pipeline: serde_json::Value =
+        serde_saphyr::from_str(&text).with_context(|| format!("reading {}", file.display()))?;
+    Ok(move |task: &str| {
+        let inputs = pipeline["tasks"][task]["inputs"].to_string();
+        inputs.replace("\"vocabularies/", "\"{commerce}/vocabularies/")
+    })
 }
