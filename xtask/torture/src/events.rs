@@ -3,8 +3,8 @@
 
 use serde_json::{Value, json};
 use twinlane_testkit::checker::Expected;
+use twinlane_testkit::random::mix;
 
-use crate::random::mix;
 use crate::shop::{Role, Source};
 
 /// An event.

@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use twinlane_testkit::random::{Random, mix};
 
-use crate::random::{Random, mix};
 use crate::shop::{ROLES, Role};
 
 /// A kind of fault.

@@ -8,10 +8,10 @@ use anyhow::{Context, Result, bail};
 use twinlane_testkit::broker::Coordinated;
 use twinlane_testkit::client;
 use twinlane_testkit::proxy::{Weather, Whom};
+use twinlane_testkit::random::Random;
 
 use crate::fault::{Fault, Kind};
 use crate::fleet::{Place, READY};
-use crate::random::Random;
 use crate::rig::Rig;
 use crate::shop::{COORDINATED, ROLES, Role, SOURCES};
 

@@ -5,9 +5,9 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use twinlane_replay::{Damage, Known, Order, ReferenceEvent, Task, damage, orders, reference_events};
+use twinlane_testkit::random::mix;
 
 use crate::events::{self, Event, Outcome};
-use crate::random::mix;
 use crate::shop::{Role, Source};
 
 /// Events by their number. The same load gives the same event every time.

@@ -9,7 +9,6 @@ mod fleet;
 mod inject;
 mod judge;
 mod load;
-mod random;
 mod report;
 mod rig;
 mod run;

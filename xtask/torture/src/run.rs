@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use serde_json::json;
-use twinlane_testkit::{Broker, BrokerOptions, cache, wait};
+use twinlane_testkit::{Broker, BrokerOptions, cache, random, wait};
 
 use crate::fault::{Fault, Kind, Plan};
 use crate::feed::Feed;
@@ -19,7 +19,7 @@ use crate::report::{Injection, Report};
 use crate::rig::Rig;
 use crate::shop;
 use crate::watch::Watch;
-use crate::{Arguments, Mode, Models, random};
+use crate::{Arguments, Mode, Models};
 
 /// What recovery depends on.
 const COMMON: [(&str, &str); 0] = [];
@@ -29,6 +29,8 @@ const BROKER: [(&str, &str); 2] =
 const HEAP: &str = "400m";
 /// So many faults may not be carried through where faults overlap.
 const UNREACHED: usize = 10;
+/// How long the end after Ctrl-C may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 const PROGRESS: Duration = Duration::from_secs(2);
 /// After so long without any new answer, the rest is taken as lost.
 const QUIET: Duration = Duration::from_secs(45);
@@ -42,6 +44,12 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
         if handler.swap(true, Ordering::SeqCst) {
             std::process::exit(130);
         }
+        // Somebody may be waiting for a broker that is away. Whatever we started ends with us.
+        std::thread::spawn(|| {
+            wait::pause_for(PATIENCE);
+            eprintln!("interrupted; everything is stopped");
+            std::process::exit(130);
+        });
     })?;
     let kinds = kinds(arguments)?;
     let load = Arc::new(match arguments.models {
