@@ -15,7 +15,7 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender, bounded, select, unbounded};
 use rdkafka::{
-    ClientContext, Offset, TopicPartitionList,
+    ClientConfig, ClientContext, Offset, TopicPartitionList,
     consumer::{BaseConsumer, Consumer as _, ConsumerContext},
     error::KafkaError,
     types::{RDKafkaErrorCode, RDKafkaRespErr},
@@ -26,7 +26,9 @@ use twinlane_record::Envelope;
 use crate::{
     BelowStart, Connection, Error, Membership,
     error::is_authorisation,
-    fail_point, metric_names, pause,
+    fail_point,
+    membership::{Current, Member},
+    metric_names, pause,
     poller::Poller,
     remade::Remade,
     start::{Start, Starts, add, resolve},
@@ -81,9 +83,12 @@ pub(crate) enum Command {
     Stop,
 }
 
+/// librdkafka's consumer with our callbacks.
+pub(crate) type Client = BaseConsumer<Context>;
+
 /// Handle of the consumer thread.
 pub struct Consumer {
-    client: Arc<BaseConsumer<Context>>,
+    client: Current,
     commands: Sender<Command>,
     stopping: Arc<AtomicBool>,
     /// Dropped first: a revoke that still waits for the stage learns that nobody will answer.
@@ -97,7 +102,7 @@ const INBOUND_CAPACITY: usize = 16;
 /// How long a committed offset may lie beyond its log's end before that is believed.
 pub(crate) const SETTLE: Duration = Duration::from_secs(4);
 /// Between two questions that the brokers could not answer.
-const ASK_AGAIN: Duration = Duration::from_millis(200);
+pub(crate) const ASK_AGAIN: Duration = Duration::from_millis(200);
 
 impl Consumer {
     /// Joins the group and starts reading.
@@ -119,18 +124,19 @@ impl Consumer {
             below_start,
             stopping: stopping.clone(),
             stage_gone,
-            paused: Mutex::new(false),
+            paused: Arc::default(),
             remade: Remade::default(),
+            held: Mutex::default(),
+            holds_as: Mutex::default(),
+            retired: AtomicBool::new(false),
         };
         let mut config = connection.consumer_config(&options.client_id, &options.group);
         if let Some(id) = &options.instance_id {
             config.set("group.instance.id", id);
         }
-        let client: BaseConsumer<Context> = config.create_with_context(context).map_err(Error::Settings)?;
-        let client = Arc::new(client);
-        let topics: Vec<&str> = options.topics.iter().map(|(t, _)| &**t).collect();
-        client.subscribe(&topics).map_err(|source| Error::Client { what: "subscribe".into(), source })?;
-        let poller = Poller::new(client.clone(), inbound.clone(), orders, connection.metadata_propagation());
+        let client = Current::new(join(&config, context)?);
+        let grace = connection.metadata_propagation();
+        let poller = Poller::new(client.clone(), config, inbound.clone(), orders, grace);
         let thread = std::thread::Builder::new()
             .name("kafka-consumer".into())
             .spawn(move || {
@@ -151,24 +157,26 @@ impl Consumer {
 
     /// Stops fetching all assigned partitions, and those that come; polling goes on.
     pub fn pause(&self) {
-        let mut paused = self.client.context().paused();
+        let client = self.client.get();
+        let mut paused = client.context().paused();
         *paused = true;
-        self.with_assignment("pause", |client, all| client.pause(all));
+        with_assignment(&client, "pause", |all| client.pause(all));
     }
 
     /// Stops fetching one partition, until [`Consumer::resume`] does not except it.
     pub fn hold(&self, partition: &TopicPartition) {
         // It may have gone meanwhile.
-        if let Err(error) = self.client.pause(&listed(std::slice::from_ref(partition))) {
+        if let Err(error) = self.client.get().pause(&listed(std::slice::from_ref(partition))) {
             tracing::debug!(%error, %partition, "hold");
         }
     }
 
     /// Fetches all assigned partitions again, except `halted`.
     pub fn resume(&self, halted: &[TopicPartition]) {
-        let mut paused = self.client.context().paused();
+        let client = self.client.get();
+        let mut paused = client.context().paused();
         *paused = false;
-        self.with_assignment("resume", |client, all| {
+        with_assignment(&client, "resume", |all| {
             let mut list = TopicPartitionList::new();
             for element in all.elements() {
                 let is_halted =
@@ -179,17 +187,6 @@ impl Consumer {
             }
             client.resume(&list)
         });
-    }
-
-    fn with_assignment(
-        &self,
-        what: &str,
-        act: impl Fn(&BaseConsumer<Context>, &TopicPartitionList) -> Result<(), KafkaError>,
-    ) {
-        // A partition may go between the two calls; that is the only way in which these fail.
-        if let Err(error) = self.client.assignment().and_then(|all| act(&self.client, &all)) {
-            tracing::debug!(%error, what, "a partition went away meanwhile");
-        }
     }
 
     /// Reads these partitions again from their committed offsets; [`Inbound::Rewound`] marks the point.
@@ -215,6 +212,21 @@ impl Drop for Consumer {
     }
 }
 
+fn with_assignment(client: &Client, what: &str, act: impl Fn(&TopicPartitionList) -> Result<(), KafkaError>) {
+    // A partition may go between the two calls; that is the only way in which these fail.
+    if let Err(error) = client.assignment().and_then(|all| act(&all)) {
+        tracing::debug!(%error, what, "a partition went away meanwhile");
+    }
+}
+
+/// Builds a client that joins the group at its first poll.
+pub(crate) fn join(config: &ClientConfig, context: Context) -> Result<Arc<Client>, Error> {
+    let client: Client = config.create_with_context(context).map_err(Error::Settings)?;
+    let topics = client.context().topics();
+    client.subscribe(&topics).map_err(|source| Error::Client { what: "subscribe".into(), source })?;
+    Ok(Arc::new(client))
+}
+
 /// Runs rebalances: librdkafka calls it on the polling thread.
 pub(crate) struct Context {
     inbound: Sender<Inbound>,
@@ -229,8 +241,14 @@ pub(crate) struct Context {
     /// Whether the stage wants partitions paused. librdkafka remembers that per partition, also over the time
     /// in which another member has it, so each that comes is set to what holds now. Locked around the calls,
     /// or a pause and an assignment that cross would leave a partition behind.
-    paused: Mutex<bool>,
+    paused: Arc<Mutex<bool>>,
     pub(crate) remade: Remade,
+    /// What the stage holds: partitions that it was given and has not let go. The client does not say once it is fenced.
+    held: Mutex<Vec<TopicPartition>>,
+    /// The member as which they are held.
+    holds_as: Mutex<Option<Vec<u8>>>,
+    /// Another client has taken the place of this one: the stage has no use for what still comes of it.
+    retired: AtomicBool,
 }
 
 impl ClientContext for Context {
@@ -247,15 +265,25 @@ impl ClientContext for Context {
 impl ConsumerContext for Context {
     fn rebalance(&self, client: &BaseConsumer<Self>, event: RDKafkaRespErr, list: &mut TopicPartitionList) {
         let partitions = named(list);
+        let mut dropped = self.drop_what_another_may_have_had(client);
         match event {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS => self.assign(client, partitions),
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS => {
-                self.revoke(partitions, client.assignment_lost());
+                if dropped.is_empty() {
+                    self.revoke(partitions.clone(), client.assignment_lost());
+                }
                 if let Err(error) = client.incremental_unassign(list) {
                     tracing::warn!(%error, "unassign");
                 }
+                dropped.retain(|partition| !partitions.contains(partition));
             }
             other => tracing::error!(?other, "rebalance failed"),
+        }
+        if !dropped.is_empty() {
+            self.held().extend(dropped.iter().cloned());
+            // They are ours again, but where they stand only the committed offsets can say.
+            self.tell(Inbound::Assigned(dropped));
+            self.tell(Inbound::Reread);
         }
     }
 }
@@ -263,6 +291,52 @@ impl ConsumerContext for Context {
 impl Context {
     pub(crate) fn group(&self) -> &str {
         &self.group
+    }
+
+    /// The same for a client that takes the place of this one, whose partitions are let go.
+    pub(crate) fn anew(&self) -> Self {
+        self.retired.store(true, Ordering::Release);
+        Self {
+            inbound: self.inbound.clone(),
+            stage: self.stage.clone(),
+            group: self.group.clone(),
+            instance_id: self.instance_id.clone(),
+            below_start: self.below_start.clone(),
+            stopping: self.stopping.clone(),
+            stage_gone: self.stage_gone.clone(),
+            paused: self.paused.clone(),
+            remade: Remade::default(),
+            held: Mutex::default(),
+            holds_as: Mutex::default(),
+            retired: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn held(&self) -> MutexGuard<'_, Vec<TopicPartition>> {
+        // Each call changes it whole.
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn holds_as(&self) -> MutexGuard<'_, Option<Vec<u8>>> {
+        // An id is whole whatever panicked while it was locked.
+        self.holds_as.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A member that was expelled may come back as another without having been told: librdkafka joins anew when a
+    /// JoinGroup is refused, and takes a static member's partitions for its own still. Whoever had them meanwhile has
+    /// answered their records, so the stage drops all of them. Gives those that were dropped.
+    fn drop_what_another_may_have_had(&self, client: &BaseConsumer<Self>) -> Vec<TopicPartition> {
+        let member = Member::of(client).map(|member| member.id);
+        let held = self.held().clone();
+        if held.is_empty() || *self.holds_as() == member {
+            *self.holds_as() = member;
+            return Vec::new();
+        }
+        tracing::info!(stage = self.stage, "the group has taken this member for a new one");
+        // Until the stage has dropped them, no metadata vouches for a window.
+        self.revoke(held.clone(), true);
+        *self.holds_as() = member;
+        held
     }
 
     fn assign(&self, client: &BaseConsumer<Self>, partitions: Vec<TopicPartition>) {
@@ -276,6 +350,7 @@ impl Context {
         halted.iter().for_each(|partition| add(&mut offsets, partition, Offset::Beginning));
         let (reading, not_read) = (listed(&read), listed(&halted));
         // The stage opens the epochs before the first record can arrive.
+        self.held().extend(partitions);
         self.tell(Inbound::Assigned(read));
         let assigned = client.incremental_assign(&offsets).and_then(|()| {
             let paused = self.paused();
@@ -384,7 +459,8 @@ impl Context {
         topics
     }
 
-    fn revoke(&self, partitions: Vec<TopicPartition>, lost: bool) {
+    pub(crate) fn revoke(&self, partitions: Vec<TopicPartition>, lost: bool) {
+        self.held().retain(|held| !partitions.contains(held));
         let (done, resolved) = bounded(1);
         fail_point::pass("in_revoke");
         self.tell(Inbound::Revoked { partitions, lost, done });
@@ -398,8 +474,10 @@ impl Context {
     }
 
     fn tell(&self, event: Inbound) {
-        // Fails only when the stage is gone, and then nobody wants to know.
-        let _ = self.inbound.send(event);
+        if !self.retired.load(Ordering::Acquire) {
+            // Fails only when the stage is gone, and then nobody wants to know.
+            let _ = self.inbound.send(event);
+        }
     }
 }
 

@@ -1,5 +1,5 @@
 //! The consumer thread: polls, hands over what comes, and moves the position when the stage asks for it. Rebalances
-//! run inside of its polls, in [`Context`].
+//! run inside of its polls, in [`Context`](crate::consumer).
 
 use std::{
     collections::HashMap,
@@ -9,21 +9,20 @@ use std::{
 
 use crossbeam_channel::{Receiver, Sender};
 use rdkafka::{
-    Message, Offset, TopicPartitionList,
-    consumer::{BaseConsumer, Consumer as _},
-    error::KafkaError,
-    message::BorrowedMessage,
-    types::RDKafkaErrorCode,
+    ClientConfig, Message, Offset, TopicPartitionList, consumer::Consumer as _, error::KafkaError,
+    message::BorrowedMessage, types::RDKafkaErrorCode,
 };
 use twinlane_delivery::TopicPartition;
 use twinlane_record::Envelope;
 
 use crate::{
     Error, Inbound,
-    consumer::{Command, Context, SETTLE, listed, named},
+    consumer::{ASK_AGAIN, Client, Command, SETTLE, join, listed, named},
     error::{is_authorisation, is_missing},
+    membership::Current,
     message, pause,
     start::Starts,
+    transactor::FENCED_TWICE,
 };
 
 /// Records handed over at once at most: enough to amortise the channel, few enough to keep latency low.
@@ -37,7 +36,13 @@ const MISSING_ASK: Duration = Duration::from_secs(1);
 
 /// What the thread owns.
 pub(crate) struct Poller {
-    client: Arc<BaseConsumer<Context>>,
+    client: Arc<Client>,
+    /// The same, for all who use it.
+    current: Current,
+    /// For building it anew.
+    config: ClientConfig,
+    /// When it was built anew last.
+    fenced_at: Option<Instant>,
     inbound: Sender<Inbound>,
     orders: Receiver<Command>,
     /// One allocation per topic name instead of one per record.
@@ -52,13 +57,17 @@ pub(crate) struct Poller {
 
 impl Poller {
     pub(crate) fn new(
-        client: Arc<BaseConsumer<Context>>,
+        current: Current,
+        config: ClientConfig,
         inbound: Sender<Inbound>,
         orders: Receiver<Command>,
         missing_grace: Duration,
     ) -> Self {
         Self {
-            client,
+            client: current.get(),
+            current,
+            config,
+            fenced_at: None,
             inbound,
             orders,
             topics: HashMap::new(),
@@ -140,8 +149,7 @@ impl Poller {
             }
             Some(E::AutoOffsetReset | E::OffsetOutOfRange) => Some(Inbound::Reread),
             Some(E::FencedInstanceId) if self.client.context().instance_id.is_some() => {
-                let id = self.client.context().instance_id.clone().unwrap_or_default();
-                Some(Inbound::Failed(Error::Fenced(id)))
+                self.join_anew().err().map(Inbound::Failed)
             }
             // The code of a fatal error is what caused it.
             code if is_fatal || code == Some(E::Fatal) => {
@@ -159,6 +167,35 @@ impl Poller {
                 None
             }
         }
+    }
+
+    /// Somebody else has this member's place in the group. That may have been this very client, where the answer to a
+    /// JoinGroup came too late; so a new one takes the place back. When it is taken again soon, another process runs
+    /// under the same id, and this one yields.
+    fn join_anew(&mut self) -> Result<(), Error> {
+        let context = self.client.context();
+        if self.fenced_at.is_some_and(|at| at.elapsed() < FENCED_TWICE) {
+            return Err(Error::Fenced(context.instance_id.clone().unwrap_or_default()));
+        }
+        self.fenced_at = Some(Instant::now());
+        tracing::warn!(stage = context.stage, "fenced by another member of the same name; joining anew");
+        let held = context.held().clone();
+        if !held.is_empty() {
+            context.revoke(held, true);
+        }
+        let client = join(&self.config, context.anew())?;
+        self.current.replace(client.clone());
+        let former = std::mem::replace(&mut self.client, client);
+        // Ending takes it a while, so that happens here, and not where somebody lets go of it last.
+        let end = move || {
+            while Arc::strong_count(&former) > 1 {
+                pause(ASK_AGAIN);
+            }
+            drop(former);
+        };
+        let ends = std::thread::Builder::new().name("kafka-farewell".into()).spawn(end);
+        ends.expect("the system can start a thread");
+        Ok(())
     }
 
     /// Stops the partitions of topics that were made anew while they were read.

@@ -154,7 +154,7 @@ const OFFSETS_PATIENCE: Duration = Duration::from_secs(2);
 const FLUSH_GRACE: Duration = Duration::from_secs(5);
 /// Fenced again within this time, before its transaction could have timed out, means that another process runs under
 /// the same id.
-const FENCED_TWICE: Duration = Duration::from_secs(300);
+pub(crate) const FENCED_TWICE: Duration = Duration::from_secs(300);
 
 struct Worker {
     connection: Connection,

@@ -7,7 +7,7 @@
 //! Order is judged per source partition on one stream: an output topic's partition, and for dead letters the stage too,
 //! since two stages share that topic. A second answer counts as repeated and is not judged for order.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
 
@@ -97,8 +97,21 @@ pub struct Verdict {
     pub foreign: u64,
     /// Source partitions whose answers on one topic are spread over several of its partitions.
     pub scattered: u64,
+    /// Where records were repeated: the source partition and the output partition, with how many of which offsets.
+    pub repeats: BTreeMap<String, Span>,
     /// Some of the failings, readable.
     pub examples: Vec<String>,
+}
+
+/// Offsets of one source partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// How many.
+    pub count: u64,
+    /// The lowest.
+    pub first: i64,
+    /// The highest.
+    pub last: i64,
 }
 
 impl Verdict {
@@ -126,6 +139,9 @@ impl fmt::Display for Verdict {
             self.foreign,
             self.scattered
         )?;
+        for (place, Span { count, first, last }) in &self.repeats {
+            write!(out, "\n  {count} of {place} are answered again, from offset {first} to {last}")?;
+        }
         self.examples.iter().try_for_each(|example| write!(out, "\n  {example}"))
     }
 }
@@ -160,6 +176,10 @@ impl Checker {
         entry.answers += 1;
         if entry.answers > 1 {
             self.verdict.repeated += 1;
+            let span = self.verdict.repeats.entry(format!("{topic}/{partition} on {place}"));
+            let span = span.or_insert(Span { count: 0, first: offset, last: offset });
+            *span =
+                Span { count: span.count + 1, first: span.first.min(offset), last: span.last.max(offset) };
             return self.example(|| format!("{topic}/{partition}/{offset} is answered again on {place}"));
         }
         entry.first = Some(seen.found);

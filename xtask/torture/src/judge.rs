@@ -3,7 +3,7 @@
 //! as freshly: a record there must be answered, also one whose confirmation was lost on its way to the producer, and a
 //! broker that crashed may have forgotten. Where the two differ, the report says so; it is the cluster's doing.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use anyhow::Result;
@@ -13,7 +13,7 @@ use twinlane_testkit::client;
 use crate::content::{self, First};
 use crate::feed::{Confirmed, ID};
 use crate::load::Load;
-use crate::shop::{DEAD_LETTERS, OUTPUTS, SOURCES, Source};
+use crate::shop::{DEAD_LETTERS, LANES, OUTPUTS, SOURCES, Source};
 
 /// How many examples of wrong content are kept.
 const EXAMPLES: usize = 10;
@@ -96,7 +96,28 @@ pub(crate) fn judge(bootstrap: &str, load: &Load, confirmed: &[Confirmed]) -> Re
             }
         })?;
     }
-    Ok(Judgement { verdict: checker.verdict(), wrong_content, examples, sources })
+    let verdict = checker.verdict();
+    if verdict.repeated > 0 {
+        examples.extend(routed_again(bootstrap)?);
+    }
+    Ok(Judgement { verdict, wrong_content, examples, sources })
+}
+
+/// Where the router is what repeated: events that stand twice on a lane's topic.
+fn routed_again(bootstrap: &str) -> Result<Vec<String>> {
+    let (mut seen, mut again) = (HashSet::new(), BTreeMap::<String, u64>::new());
+    for topic in LANES {
+        client::read_to_end(bootstrap, topic, |record| {
+            let source = record.header("twinlane-source").unwrap_or_default().to_vec();
+            if !seen.insert((topic, source)) {
+                *again.entry(format!("{topic}[{}]", record.partition())).or_default() += 1;
+            }
+        })?;
+    }
+    Ok(again
+        .into_iter()
+        .map(|(place, count)| format!("{count} events are routed again on {place}"))
+        .collect())
 }
 
 fn compare(numbers: &HashMap<(Source, i32, i64), u64>, confirmed: &[Confirmed]) -> Sources {

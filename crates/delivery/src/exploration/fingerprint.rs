@@ -29,6 +29,7 @@ impl World {
             let Some(worker) = worker else { continue };
             (worker.producer_epoch == broker.producer_epoch[id]).hash(to);
             worker.generation.map(|generation| generation == broker.generation).hash(to);
+            worker.is_another().hash(to);
             hash_worker(worker, to);
         }
     }

@@ -34,6 +34,9 @@ pub(super) struct Worker {
     pub(super) producer_epoch: u32,
     /// As its group metadata says; `None`: of no member.
     pub(super) generation: Option<u32>,
+    /// Which member of the group it is, counted; and as which it was given what it has.
+    pub(super) member: u32,
+    pub(super) holds_as: u32,
     /// Where it reads each partition that it has.
     pub(super) position: Vec<Option<i64>>,
     pub(super) tickets: Vec<(Ticket, Record)>,
@@ -68,6 +71,8 @@ impl Worker {
             delivery,
             producer_epoch,
             generation: None,
+            member: 0,
+            holds_as: 0,
             position: vec![None; partitions],
             tickets: Vec::new(),
             rewinds: VecDeque::new(),
@@ -77,6 +82,16 @@ impl Worker {
             callback: None,
             revoking: false,
         }
+    }
+
+    /// The partitions that it has, as far as it knows.
+    pub(super) fn held(&self) -> Vec<Partition> {
+        (0..self.position.len()).filter(|&partition| self.position[partition].is_some()).collect()
+    }
+
+    /// It is another member than the one that was given what it has.
+    pub(super) fn is_another(&self) -> bool {
+        self.member != self.holds_as && !self.held().is_empty()
     }
 
     /// Carries out what the delivery orders now, and with `later` also what it orders after a while.

@@ -19,6 +19,9 @@ pub(super) struct Rules {
     pub(super) cancel: bool,
     /// Offsets are sent as a valid member only; else also as none, which the broker lets pass.
     pub(super) valid_member: bool,
+    /// Offsets are sent as the member that was given the partitions only, and one that comes back as another drops them;
+    /// else a member that was expelled and joined anew without noticing goes on as if nothing had happened.
+    pub(super) same_member: bool,
 }
 
 /// How often each may still happen.
@@ -53,6 +56,8 @@ pub(super) enum Step {
     Expel(usize),
     /// It learns that it was expelled.
     Notice(usize),
+    /// It joins again as another member and is not told that it was expelled.
+    Reappear(usize),
     /// The rebalance callback returns.
     Return(usize),
     /// The group wants a partition to go to this member.
@@ -79,6 +84,7 @@ impl fmt::Debug for Step {
             Step::Sync(id) => write!(f, "{id} learns the generation"),
             Step::Expel(id) => write!(f, "{id} is expelled"),
             Step::Notice(id) => write!(f, "{id} learns that it was expelled"),
+            Step::Reappear(id) => write!(f, "{id} joins again and does not know that it was expelled"),
             Step::Return(id) => write!(f, "{id} returns from its callback"),
             Step::Move(partition, to) => write!(f, "{partition} is to go to {to}"),
             Step::TimeOut(id) => write!(f, "{id}'s transaction times out"),
@@ -165,6 +171,7 @@ impl World {
         }
         if free && !member && worker.generation.is_some() && !worker.revoking {
             steps.push(Step::Notice(id));
+            steps.push(Step::Reappear(id));
         }
         if !free && (!worker.revoking || !self.rules.revoke_waits) {
             steps.push(Step::Return(id));
@@ -180,7 +187,7 @@ impl World {
 
     /// Whether the group has something to tell this member.
     fn news(&self, id: usize, worker: &Worker) -> bool {
-        worker.generation != Some(self.broker.generation) || !self.gains(id).is_empty()
+        worker.generation != Some(self.broker.generation) || !self.gains(id).is_empty() || worker.is_another()
     }
 
     /// Partitions that this member is to have, that nobody has, and whose committed offset is known.
@@ -230,6 +237,7 @@ impl World {
             | Step::Join(id)
             | Step::Sync(id)
             | Step::Notice(id)
+            | Step::Reappear(id)
             | Step::Return(id) => {
                 let mut worker = self.workers[id].take().expect("only the living take these steps");
                 let outcome = self.step_of(id, &mut worker, step);
@@ -268,21 +276,39 @@ impl World {
                 }
                 worker.delivery.rewound(&partitions.into_iter().map(named).collect::<Vec<_>>());
             }
-            Step::Join(_) => self.broker.join(id),
+            Step::Join(_) => {
+                self.broker.join(id);
+                worker.member += 1;
+            }
+            Step::Reappear(_) => {
+                self.broker.join(id);
+                worker.member += 1;
+                worker.generation = Some(self.broker.generation);
+                // The group believes what a member says that it has.
+                for partition in 0..worker.position.len() {
+                    let broker = &mut self.broker;
+                    let is_claimed =
+                        worker.position[partition].is_some() && broker.target[partition] == Some(id);
+                    if is_claimed && broker.owner[partition].is_none() {
+                        broker.owner[partition] = Some(id);
+                    }
+                }
+            }
             Step::Sync(_) => self.sync(id, worker),
             Step::Notice(_) => {
                 worker.generation = None;
-                let had = (0..worker.position.len()).filter(|&p| worker.position[p].is_some()).collect();
-                self.revoke(worker, had, true);
+                self.revoke(worker, worker.held(), true);
             }
             Step::Return(_) => {
                 let Callback { partitions, lost } = worker.callback.take().expect("it runs");
                 for partition in partitions {
                     worker.position[partition] = None;
-                    if !lost && self.broker.owner[partition] == Some(id) {
+                    // What a member lost is free already, unless it is in the group again and may take it anew.
+                    if self.broker.owner[partition] == Some(id) {
                         self.broker.owner[partition] = None;
                     }
                 }
+                worker.holds_as = worker.member;
                 // A member that gave something back joins again, and so does the whole group.
                 if !lost && self.broker.member[id] {
                     self.broker.next_generation();
@@ -295,15 +321,24 @@ impl World {
 
     fn sync(&mut self, id: usize, worker: &mut Worker) {
         worker.generation = Some(self.broker.generation);
+        if worker.is_another() && self.rules.same_member {
+            return self.revoke(worker, worker.held(), true);
+        }
+        worker.holds_as = worker.member;
+        let had = worker.held();
         let gone: Vec<_> = (0..worker.position.len())
             .filter(|&p| worker.position[p].is_some() && self.broker.target[p] != Some(id))
             .collect();
         if !gone.is_empty() {
             return self.revoke(worker, gone, false);
         }
-        let gains = self.gains(id);
+        let mut gains = self.gains(id);
         for &partition in &gains {
             self.broker.owner[partition] = Some(id);
+        }
+        // The client says nothing of what it had all the time, as far as it knows.
+        gains.retain(|partition| !had.contains(partition));
+        for &partition in &gains {
             worker.position[partition] = Some(self.broker.committed[partition]);
         }
         worker.delivery.assigned(gains.into_iter().map(named).collect());
@@ -342,6 +377,8 @@ impl World {
             }
             Request::SendOffsets => {
                 let accepted = match worker.generation {
+                    // We do not even ask.
+                    Some(_) if worker.is_another() && self.rules.same_member => false,
                     Some(generation) => self.broker.member[id] && generation == self.broker.generation,
                     // The broker lets generation -1 without a member pass.
                     None => !self.rules.valid_member,

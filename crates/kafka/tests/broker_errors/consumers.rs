@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crossbeam_channel::Receiver;
 use rdkafka::{
     ClientConfig,
     producer::{BaseProducer, BaseRecord, Producer as _},
@@ -10,9 +11,10 @@ use rdkafka::{
         RDKafkaRespErr::{self, *},
     },
 };
-use twinlane_kafka::{Error, Inbound, Topics};
+use twinlane_delivery::{Answer, Ledger};
+use twinlane_kafka::{Error, Inbound, Outcome, Topics};
 
-use crate::support::{Cluster, EVENTS, GROUP, LIMIT, wait_for};
+use crate::support::{Cluster, EVENTS, GROUP, LIMIT, outcome_of, wait_for};
 
 /// Puts one record on the topic that is read.
 fn produce(cluster: &Cluster) {
@@ -165,15 +167,61 @@ fn a_topic_that_was_deleted_ends_the_stage_once_brokers_have_had_time_to_agree()
     assert!(matches!(&error, Error::MissingTopic(topic) if topic == EVENTS), "{error}");
 }
 
+/// Waits until the consumer has the one partition.
+fn assigned(inbound: &Receiver<Inbound>) {
+    wait_for(inbound, |event| match event {
+        Inbound::Assigned(all) => (!all.is_empty()).then_some(()),
+        other => failure(other).map(|error| panic!("an error that heals ended it: {error}")),
+    });
+}
+
 #[test]
-fn a_member_whose_place_another_process_has_taken_ends_its_stage_and_says_whose_it_is() {
+fn a_member_whose_place_was_taken_joins_anew_once_and_the_second_time_says_whose_it_is() {
     let mut cluster = Cluster::start();
     cluster.connection.consumer.insert("heartbeat.interval.ms".into(), "500".into());
+    produce(&cluster);
     let (_consumer, inbound) = cluster.consumer_in_place(Some("shop.precision.0"));
-    wait_for(&inbound, |event| matches!(event, Inbound::Assigned(_)).then_some(()));
-    cluster.answer(Api::Heartbeat, &[RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID; 5]);
+    assert_eq!(wait_for(&inbound, records), 1);
+    cluster.answer(Api::Heartbeat, &[RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID]);
+    let lost = wait_for(&inbound, |event| match event {
+        Inbound::Revoked { partitions, lost, .. } => Some((partitions.len(), lost)),
+        other => failure(other).map(|error| panic!("once it may have been this very client: {error}")),
+    });
+    assert_eq!(lost, (1, true));
+    assigned(&inbound);
+    assert_eq!(wait_for(&inbound, records), 1, "from the committed offset again");
+    cluster.answer(Api::Heartbeat, &[RD_KAFKA_RESP_ERR_FENCED_INSTANCE_ID]);
     let error = wait_for(&inbound, failure);
     assert!(matches!(&error, Error::Fenced(id) if id == "shop.precision.0"), "{error}");
+}
+
+#[test]
+fn a_member_that_comes_back_as_another_drops_what_it_had_and_vouches_for_nothing_until_then() {
+    let mut cluster = Cluster::start();
+    cluster.connection.consumer.insert("heartbeat.interval.ms".into(), "500".into());
+    produce(&cluster);
+    let (consumer, inbound) = cluster.consumer_in_place(Some("shop.precision.0"));
+    assert_eq!(wait_for(&inbound, records), 1);
+    // It is asked to join again, and the group does not know it any more. librdkafka says nothing of that, for a member
+    // with a place of its own, and keeps its partition.
+    cluster.answer(Api::JoinGroup, &[RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID]);
+    cluster.answer(Api::Heartbeat, &[RD_KAFKA_RESP_ERR_REBALANCE_IN_PROGRESS]);
+    let (partitions, done) = wait_for(&inbound, |event| match event {
+        Inbound::Revoked { partitions, lost: true, done } => Some((partitions, done)),
+        Inbound::Revoked { .. } => panic!("another member may have had them"),
+        other => failure(other).map(|error| panic!("that heals: {error}")),
+    });
+    assert_eq!(partitions, [crate::support::partition()]);
+    let transactor = cluster.transactor("another", &consumer);
+    let mut ledger = Ledger::new();
+    ledger.assign(partitions[0].clone());
+    let ticket = ledger.arrive(&partitions[0], 0, 1).expect("assigned");
+    ledger.settle(ticket, Answer { output: None, bytes: 1, dead: false }).expect("settled once");
+    let outcome = outcome_of(&transactor, ledger.take_settled(usize::MAX, |_| true));
+    assert!(matches!(outcome, Outcome::Aborted(_)), "{outcome:?}");
+    drop(done);
+    assigned(&inbound);
+    wait_for(&inbound, |event| matches!(event, Inbound::Reread).then_some(()));
 }
 
 #[test]
