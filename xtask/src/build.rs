@@ -1,5 +1,6 @@
 //! Runs cargo for the tasks that build: its lines and its progress stay visible.
 
+use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -11,12 +12,13 @@ use twinlane_testkit::process::Process;
 use crate::interrupt::Interrupt;
 use crate::scratch::Scratch;
 use crate::selection::{Selection, before_dashes};
-use crate::{Demo, Torture, progress, start_kafka};
+use crate::{Demo, Load, Torture, progress, start_kafka};
 
 const SERVICES: [&str; 3] = ["twinlane-router", "twinlane-precision-worker", "twinlane-throughput-worker"];
 const COMMAND: &str = "twinlane-cli";
 const DEMO: &str = "twinlane-demo";
 const TORTURE: &str = "twinlane-torture";
+const LOAD: &str = "twinlane-load";
 /// The tests that start the binaries of other packages, which `cargo test` alone would not build.
 const WHOLE_SERVICE_TESTS: &str = "twinlane-tests";
 
@@ -57,25 +59,40 @@ pub(crate) fn test(arguments: &[String], runtime: &Path, interrupt: &Interrupt) 
 
 /// Builds the services and the demo, and becomes the demo.
 pub(crate) fn demo(demo: &Demo, runtime: &Path, interrupt: &Interrupt) -> Result<ExitCode> {
+    let mut arguments: Vec<OsString> = vec!["--events".into(), demo.events.to_string().into()];
+    arguments.extend(demo.json.iter().flat_map(|file| ["--json".into(), file.into()]));
+    become_tool(DEMO, &arguments, runtime, interrupt)
+}
+
+/// Builds the services and the load tests, and becomes the load tests.
+pub(crate) fn load(load: &Load, runtime: &Path, interrupt: &Interrupt) -> Result<ExitCode> {
+    become_tool(LOAD, &load.arguments(), runtime, interrupt)
+}
+
+/// Builds the services and a program that starts them, and becomes that program, in the repository's folder.
+fn become_tool(
+    package: &str,
+    arguments: &[OsString],
+    runtime: &Path,
+    interrupt: &Interrupt,
+) -> Result<ExitCode> {
     progress::say("building the services (several minutes the first time, seconds after that)");
     let target = target_folder()?;
     let mut build = cargo();
     build.args(["build", "--release", "--target-dir"]).arg(&target);
-    SERVICES.iter().chain(&[DEMO]).for_each(|package| {
+    SERVICES.iter().chain(&[package]).for_each(|package| {
         build.args(["--package", package]);
     });
     if let Some(failed) = run("cargo build", build, None, interrupt)? {
         return Ok(failed);
     }
     let binaries = target.join("release");
-    let mut command = Command::new(binaries.join("demo"));
-    command.arg("--binaries").arg(&binaries).args(["--events", &demo.events.to_string()]);
-    if let Some(file) = &demo.json {
-        command.arg("--json").arg(file);
-    }
+    let name = package.trim_start_matches("twinlane-");
+    let mut command = Command::new(binaries.join(name));
+    command.arg("--binaries").arg(&binaries).args(arguments);
     ensure!(!interrupt.asked(), "interrupted");
     let error = command.env("ORT_DYLIB_PATH", runtime).current_dir(repository()).exec();
-    Err(error).context("starting the demo")
+    Err(error).with_context(|| format!("starting {name}"))
 }
 
 /// Builds the services twice, with and without fail points, and the rig, and becomes the rig.

@@ -1,4 +1,4 @@
-//! Developer tasks of Twinlane: `cargo xtask setup | kafka | test | fuzz | demo | torture`.
+//! Developer tasks of Twinlane: `cargo xtask setup | kafka | test | fuzz | demo | torture | load`.
 //!
 //! Each task does its own set-up, so that two commands are all that a fresh machine needs.
 
@@ -53,6 +53,12 @@ enum Task {
     /// follow from a seed: processes and brokers killed, stopped and cut off, groups that grow and shrink. The exit code
     /// is not 0 unless every event was answered exactly once, rightly, and in order.
     Torture(Torture),
+    /// Measure how fast Twinlane is, against what its parts allow in the same run; or compare two reports.
+    ///
+    /// A scenario of load-tests/scenarios starts what it needs, shows what it does, and leaves report.html and
+    /// report.json in a folder. The machine should have nothing else to do meanwhile.
+    #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+    Load(Load),
     /// Throw random inputs at the parsers: one target after the other, under libFuzzer. Needs a nightly compiler.
     ///
     /// A short run of every target is part of the tests; this is for the long ones. An input that breaks something is
@@ -124,6 +130,45 @@ impl Torture {
     }
 }
 
+/// What the load tests take; they read these again.
+#[derive(Debug, Args)]
+struct Load {
+    /// A scenario: the name of a file in load-tests/scenarios.
+    #[arg(required = true, value_parser = scenario)]
+    scenario: Option<String>,
+    /// Where the report goes [default: .out/load/SCENARIO].
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    #[command(subcommand)]
+    compare: Option<Compare>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Compare {
+    /// Say what changed between two reports, and whether it is beyond noise.
+    Compare {
+        /// A report.json.
+        before: PathBuf,
+        /// Another one.
+        after: PathBuf,
+    },
+}
+
+impl Load {
+    /// The same once more, for the program that does it.
+    fn arguments(&self) -> Vec<OsString> {
+        // The program runs in the repository's folder, this one where it was typed.
+        let absolute = |path: &PathBuf| std::path::absolute(path).unwrap_or_else(|_| path.clone()).into();
+        if let Some(Compare::Compare { before, after }) = &self.compare {
+            return vec!["compare".into(), absolute(before), absolute(after)];
+        }
+        let mut arguments: Vec<OsString> = vec!["run".into()];
+        arguments.extend(self.scenario.iter().map(Into::into));
+        arguments.extend(self.out.iter().flat_map(|out| ["--out".into(), absolute(out)]));
+        arguments
+    }
+}
+
 #[derive(Debug, Args)]
 struct Test {
     /// Arguments for `cargo test`, such as `-p twinlane-record` or the name of a test; without a package, all are tested.
@@ -180,6 +225,11 @@ impl Task {
                 let runtime = setup::all(Kafka::Always, interrupt)?;
                 build::torture(&torture, &runtime, interrupt)
             }
+            Self::Load(load) => {
+                preflight::check(Needs { kafka: Kafka::Always, ..Needs::everything() })?;
+                let runtime = setup::all(Kafka::Always, interrupt)?;
+                build::load(&load, &runtime, interrupt)
+            }
         }
     }
 }
@@ -210,6 +260,17 @@ fn start_kafka() -> Result<Broker> {
         return start();
     }
     progress::during(&format!("starting Apache Kafka {} (about 4 s)", jars::KAFKA_VERSION), start)
+}
+
+/// The name of a scenario, or of those that there are.
+fn scenario(typed: &str) -> Result<String> {
+    let folder = build::repository().join("load-tests/scenarios");
+    let files = std::fs::read_dir(&folder).with_context(|| format!("reading {}", folder.display()))?;
+    let names = files.filter_map(|file| Some(file.ok()?.path().file_stem()?.to_string_lossy().into_owned()));
+    let mut names: Vec<_> = names.collect();
+    names.sort();
+    ensure!(names.iter().any(|name| name == typed), "known are {}", names.join(", "));
+    Ok(typed.to_owned())
 }
 
 /// A file that is written when minutes have passed: its path means the folder in which it was typed, and a folder that is
@@ -262,6 +323,21 @@ mod tests {
         let given = "--minutes 1.5 --mode overlap --models reference --seed 7 --faults kill,scale";
         assert_eq!(torture.arguments().join(" ".as_ref()), given);
         assert!(parsed(&["torture", "--mode", "gently"]).is_err());
+    }
+
+    #[test]
+    fn a_load_test_is_a_scenario_that_is_there_or_a_comparison() {
+        let Ok(Task::Load(load)) = parsed(&["load", "saturate-router", "--out", "/tmp/x"]) else {
+            panic!("not a load test")
+        };
+        assert_eq!(load.arguments(), ["run", "saturate-router", "--out", "/tmp/x"]);
+        let Ok(Task::Load(load)) = parsed(&["load", "compare", "/a.json", "/b.json"]) else {
+            panic!("not a comparison")
+        };
+        assert_eq!(load.arguments(), ["compare", "/a.json", "/b.json"]);
+        let error = parsed(&["load", "no-such-scenario"]).unwrap_err().to_string();
+        assert!(error.contains("saturate-precision"), "{error}");
+        assert!(parsed(&["load"]).is_err());
     }
 
     #[test]

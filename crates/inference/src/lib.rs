@@ -6,6 +6,7 @@
 //! ```
 
 mod answers;
+mod bare;
 mod batcher;
 mod contract;
 mod convert;
@@ -22,6 +23,7 @@ mod signature;
 mod threads;
 mod warm_up;
 
+pub use bare::Bare;
 pub use batcher::{Batch, Batcher};
 pub use error::{Error, RunError};
 pub use load::{ModelSource, check_contract};

@@ -127,6 +127,11 @@ impl Broker {
         !self.nodes.is_empty()
     }
 
+    /// The operating system's numbers of our brokers that run.
+    pub fn process_ids(&self) -> Vec<u32> {
+        self.nodes.iter().filter_map(|node| Some(node.process.as_ref()?.id())).collect()
+    }
+
     /// Fails when a broker of ours has ended without being asked.
     ///
     /// # Errors

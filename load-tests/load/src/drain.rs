@@ -1,0 +1,143 @@
+//! A service empties a topic that was filled before it started, on a core of its own: how fast it is when nothing but
+//! itself holds it up, and what an event costs it.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::{Deserialize, Serialize};
+use twinlane_testkit::client::{Follower, Outgoing, Producer, Record};
+use twinlane_testkit::{Broker, BrokerOptions, client};
+
+use crate::cores::Cores;
+use crate::limit::{Pace, Stretch};
+use crate::progress::Pulse;
+use crate::services::{How, READY_LIMIT, Running};
+use crate::workload::{PARTITIONS, SOURCE, Workload};
+
+/// One drain of a scenario.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Drain {
+    /// What its figures are called.
+    pub(crate) name: String,
+    pub(crate) workload: Workload,
+    /// How many events lie on the topic.
+    pub(crate) events: usize,
+    /// Events per second should be this part of what ONNX Runtime alone reaches.
+    pub(crate) of_onnx_runtime: Option<f64>,
+    /// Events per second should be this part of what a bare transactional loop reaches.
+    pub(crate) of_transactions: Option<f64>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Drained {
+    pub(crate) pace: Pace,
+    /// Mean bytes of a record read: key, value and headers.
+    pub(crate) bytes_in: f64,
+    /// Mean bytes of a record written.
+    pub(crate) bytes_out: f64,
+    /// Mean events in a batch; none where no model runs.
+    pub(crate) batch: Option<f64>,
+    /// Mean records in a transaction.
+    pub(crate) window: Option<f64>,
+    /// Resident memory at the end, in bytes.
+    pub(crate) resident: u64,
+    /// Seconds from the start of the service, and events that were answered by then.
+    pub(crate) course: Vec<(f64, f64)>,
+}
+
+/// The part of the events that comes before anything is measured.
+const WARM_UP: f64 = 0.1;
+const QUIET: Duration = Duration::from_secs(30);
+const SAMPLE: Duration = Duration::from_millis(250);
+
+/// A broker with a topic of events, kept away from the measured core.
+pub(crate) struct Filled {
+    pub(crate) broker: Broker,
+    bytes_in: f64,
+}
+
+impl Filled {
+    /// Starts a broker and fills the topic.
+    pub(crate) fn start(drain: &Drain, cores: &Cores, data: &Path) -> Result<Self> {
+        let events = drain.workload.events(data, drain.events)?;
+        let broker = Broker::start_own(&BrokerOptions::default())?;
+        for process in broker.process_ids() {
+            cores.put_aside(process)?;
+        }
+        let bootstrap = broker.bootstrap();
+        for topic in drain.workload.outputs().iter().chain([&SOURCE]) {
+            client::create_topic(bootstrap, topic, PARTITIONS, &[])?;
+        }
+        let producer = Producer::new(bootstrap)?;
+        let mut bytes = 0;
+        for event in &events {
+            let (key, value) = (event.key.as_bytes(), event.payload.as_slice());
+            bytes += key.len() + value.len();
+            let event = Outgoing { topic: SOURCE, key: Some(key), value: Some(value), ..Default::default() };
+            producer.send(&event, ())?;
+        }
+        producer.flush()?;
+        Ok(Self { broker, bytes_in: bytes as f64 / events.len() as f64 })
+    }
+
+    /// Runs the service on the measured core until every event is answered.
+    pub(crate) fn drain(&self, drain: &Drain, how: How<'_>, interrupted: &AtomicBool) -> Result<Drained> {
+        let follower = Follower::from_beginning(how.brokers, drain.workload.outputs())?;
+        let service = drain.workload.service();
+        let mut running = Running::spawn(service, &format!("{}-{service}", drain.name), how)?;
+        let began = Instant::now();
+        let (all, warm) = (drain.events as u64, (drain.events as f64 * WARM_UP) as u64);
+        let mut stretch = Stretch::of(running.process());
+        let (mut count, mut bytes, mut last) = (0, 0, began);
+        let (mut pulse, mut course, mut sampled) = (Pulse::new(), Vec::new(), began);
+        while count < all {
+            if interrupted.load(Ordering::SeqCst) {
+                bail!("interrupted; everything is stopped");
+            }
+            match follower.next(Duration::from_millis(100), size)? {
+                Some(size) => {
+                    (count, bytes, last) = (count + 1, bytes + size, Instant::now());
+                    if count >= warm && !stretch.has_begun() {
+                        stretch.at(count)?;
+                    }
+                }
+                None => {
+                    running.check()?;
+                    ensure!(
+                        last.elapsed() < if count == 0 { READY_LIMIT } else { QUIET },
+                        "{count} of {all} events are answered, and no more come; see {}",
+                        running.log().display()
+                    );
+                }
+            }
+            if sampled.elapsed() >= SAMPLE {
+                sampled = Instant::now();
+                course.push((began.elapsed().as_secs_f64(), count as f64));
+            }
+            pulse.show(|| format!("{count} of {all} events"));
+        }
+        stretch.at(count)?;
+        let drained = Drained {
+            pace: stretch.pace().with_context(|| format!("draining with {service}"))?,
+            bytes_in: self.bytes_in,
+            bytes_out: bytes as f64 / count as f64,
+            batch: running.mean("twinlane_batch_size")?,
+            window: running.mean("twinlane_window_records")?,
+            resident: running.usage()?.resident,
+            course,
+        };
+        running.stop()?;
+        Ok(drained)
+    }
+}
+
+/// Bytes of key, value and headers.
+fn size(record: &Record<'_>) -> usize {
+    let headers = record.headers();
+    let headers = headers.iter().map(|(key, value)| key.len() + value.map_or(0, <[u8]>::len)).sum::<usize>();
+    record.key().map_or(0, <[u8]>::len) + record.value().map_or(0, <[u8]>::len) + headers
+}

@@ -1,0 +1,90 @@
+//! librdkafka without transactions: a consumer that throws away what it reads, and a producer.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use clap::Args;
+use twinlane_testkit::client::{self, Outgoing, Producer};
+
+use super::{Pace, Stretch, transactions};
+
+#[derive(Debug, Args)]
+pub(crate) struct Consume {
+    #[arg(long)]
+    brokers: String,
+    /// The topic to read.
+    #[arg(long)]
+    from: String,
+    /// How many records to read.
+    #[arg(long)]
+    records: u64,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Produce {
+    #[arg(long)]
+    brokers: String,
+    /// The topic to write.
+    #[arg(long)]
+    to: String,
+    /// A topic whose values and headers are produced, one after the other.
+    #[arg(long)]
+    like: String,
+    /// How many records to write.
+    #[arg(long)]
+    records: u64,
+}
+
+const QUIET: Duration = Duration::from_secs(10);
+/// The part of the records that comes before anything is measured.
+const WARM_UP: f64 = 0.1;
+
+/// Reads the records, and measures after a tenth of them.
+pub(crate) fn consume(arguments: &Consume) -> Result<Pace> {
+    let consumer = transactions::consumer(&arguments.brokers, &arguments.from)?;
+    let warm = (arguments.records as f64 * WARM_UP) as u64;
+    let mut stretch = Stretch::of(std::process::id());
+    let (mut done, mut last) = (0, Instant::now());
+    while done < arguments.records {
+        match consumer.poll(Duration::from_millis(100)) {
+            Some(message) => {
+                message.context("consuming")?;
+                (done, last) = (done + 1, Instant::now());
+            }
+            None => ensure!(last.elapsed() < QUIET, "only {done} of {} records came", arguments.records),
+        }
+        if done == warm || done == arguments.records {
+            stretch.at(done)?;
+        }
+    }
+    stretch.pace()
+}
+
+/// Writes the records with an idempotent producer, and measures after a tenth of them.
+pub(crate) fn produce(arguments: &Produce) -> Result<Pace> {
+    let samples = transactions::samples(&arguments.brokers, &arguments.like)?;
+    let partitions = client::partitions(&arguments.brokers, &arguments.to)?;
+    let producer: Producer<()> = Producer::new(&arguments.brokers)?;
+    let warm = (arguments.records as f64 * WARM_UP) as u64;
+    let mut stretch = Stretch::of(std::process::id());
+    for done in 0..arguments.records {
+        if done == warm {
+            stretch.at(done)?;
+        }
+        let sample = &samples[done as usize % samples.len()];
+        let headers = sample.headers();
+        producer.send(
+            &Outgoing {
+                topic: &arguments.to,
+                partition: Some((done % partitions as u64) as i32),
+                value: Some(&sample.value),
+                headers: &headers,
+                ..Default::default()
+            },
+            (),
+        )?;
+    }
+    producer.flush()?;
+    stretch.at(arguments.records)?;
+    stretch.pace()
+}

@@ -1,0 +1,216 @@
+//! librdkafka alone: consumes a topic, produces as many bytes to as many partitions as a service would, and commits both
+//! in transactions of a fixed size. One thread does everything, as fast as the client allows; the client settings are
+//! those of the services.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::{DeliveryResult, Header, Headers as _, Message as _, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList, bindings};
+use twinlane_testkit::client::{self, Follower};
+
+use super::{Pace, Stretch};
+
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    #[arg(long)]
+    brokers: String,
+    /// The topic to read.
+    #[arg(long)]
+    from: String,
+    /// The topic to write.
+    #[arg(long)]
+    to: String,
+    /// A topic that a service has written: its values and headers are produced, one after the other.
+    #[arg(long)]
+    like: String,
+    /// How many records to read.
+    #[arg(long)]
+    records: u64,
+    /// Records in a transaction.
+    #[arg(long)]
+    window: u64,
+}
+
+const LIMIT: Duration = Duration::from_secs(30);
+const QUIET: Duration = Duration::from_secs(10);
+const SAMPLES: usize = 1000;
+/// The part of the records that comes before anything is measured.
+const WARM_UP: f64 = 0.1;
+
+/// What is produced for a record.
+pub(crate) struct Sample {
+    pub(crate) value: Vec<u8>,
+    headers: OwnedHeaders,
+}
+
+impl Sample {
+    /// The headers, in order.
+    pub(crate) fn headers(&self) -> Vec<(&str, &[u8])> {
+        self.headers.iter().map(|header| (header.key, header.value.unwrap_or_default())).collect()
+    }
+}
+
+#[derive(Default)]
+struct Failures(AtomicUsize);
+
+impl ClientContext for Failures {}
+
+impl ProducerContext for Failures {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if result.is_err() {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Moves the records, and measures after a tenth of them.
+pub(crate) fn run(arguments: &Arguments) -> Result<Pace> {
+    let samples = samples(&arguments.brokers, &arguments.like)?;
+    let partitions = client::partitions(&arguments.brokers, &arguments.to)?;
+    let consumer = consumer(&arguments.brokers, &arguments.from)?;
+    let producer = producer(arguments)?;
+    producer.init_transactions(LIMIT)?;
+
+    let warm = (arguments.records as f64 * WARM_UP) as u64;
+    let mut stretch = Stretch::of(std::process::id());
+    let (mut done, mut last) = (0, Instant::now());
+    let mut next: HashMap<i32, i64> = HashMap::new();
+    while done < arguments.records {
+        producer.begin_transaction()?;
+        let mut in_window = 0;
+        while in_window < arguments.window && done + in_window < arguments.records {
+            let Some(message) = consumer.poll(Duration::from_millis(if in_window == 0 { 100 } else { 0 }))
+            else {
+                if in_window > 0 {
+                    break;
+                }
+                ensure!(last.elapsed() < QUIET, "only {done} of {} records came", arguments.records);
+                continue;
+            };
+            let message = message?;
+            last = Instant::now();
+            let sample = &samples[(done + in_window) as usize % samples.len()];
+            let mut record = BaseRecord::to(&arguments.to)
+                .partition(message.partition() % partitions)
+                .payload(&sample.value)
+                .headers(sample.headers.clone());
+            record.key = message.key();
+            send(&producer, record)?;
+            next.insert(message.partition(), message.offset() + 1);
+            in_window += 1;
+        }
+        commit(&producer, &consumer, &arguments.from, &mut next)?;
+        done += in_window;
+        if done >= warm {
+            stretch.at(done)?;
+        }
+    }
+    ensure!(producer.context().0.load(Ordering::Relaxed) == 0, "records could not be delivered");
+    stretch.pace()
+}
+
+/// The first records of a topic.
+pub(crate) fn samples(brokers: &str, topic: &str) -> Result<Vec<Sample>> {
+    let follower = Follower::from_beginning(brokers, &[topic])?;
+    let (mut samples, mut last) = (Vec::new(), Instant::now());
+    while samples.len() < SAMPLES && last.elapsed() < QUIET {
+        let sample = follower.next(Duration::from_millis(200), |record| {
+            let mut headers = OwnedHeaders::new();
+            for (key, value) in record.headers() {
+                headers = headers.insert(Header { key, value });
+            }
+            Sample { value: record.value().unwrap_or_default().to_vec(), headers }
+        })?;
+        if let Some(sample) = sample {
+            samples.push(sample);
+            last = Instant::now();
+        }
+    }
+    ensure!(!samples.is_empty(), "{topic} has no records");
+    Ok(samples)
+}
+
+/// As the services set it up: see `crates/kafka/src/config.rs`.
+pub(crate) fn consumer(brokers: &str, topic: &str) -> Result<BaseConsumer> {
+    let consumer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", brokers)
+        .set("group.id", client::unique("limit"))
+        .set("enable.auto.commit", "false")
+        .set("enable.auto.offset.store", "false")
+        .set("auto.offset.reset", "error")
+        .set("isolation.level", "read_committed")
+        .set("fetch.queue.backoff.ms", "10")
+        .set("fetch.wait.max.ms", "100")
+        .set("queued.max.messages.kbytes", "32768")
+        .create()
+        .context("creating a consumer")?;
+    let mut assignment = TopicPartitionList::new();
+    for partition in 0..client::partitions(brokers, topic)? {
+        assignment.add_partition_offset(topic, partition, Offset::Beginning)?;
+    }
+    consumer.assign(&assignment).context("assigning partitions")?;
+    Ok(consumer)
+}
+
+fn producer(arguments: &Arguments) -> Result<ThreadedProducer<Failures>> {
+    ClientConfig::new()
+        .set("bootstrap.servers", &arguments.brokers)
+        .set("transactional.id", client::unique("limit"))
+        .set("enable.idempotence", "true")
+        .set("compression.type", "lz4")
+        .set("linger.ms", "5")
+        .set("batch.num.messages", "50000")
+        .set("queue.buffering.max.messages", "1000000")
+        .set("retry.backoff.ms", "10")
+        .create_with_context(Failures::default())
+        .context("creating a producer")
+}
+
+fn send(producer: &ThreadedProducer<Failures>, record: BaseRecord<'_, [u8], Vec<u8>>) -> Result<()> {
+    let mut record = record;
+    loop {
+        match producer.send(record) {
+            Ok(()) => return Ok(()),
+            Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
+                record = back;
+                producer.poll(Duration::from_millis(1));
+            }
+            Err((error, _)) => bail!(error),
+        }
+    }
+}
+
+fn commit(
+    producer: &ThreadedProducer<Failures>,
+    consumer: &BaseConsumer,
+    topic: &str,
+    next: &mut HashMap<i32, i64>,
+) -> Result<()> {
+    flush(producer);
+    let mut offsets = TopicPartitionList::new();
+    for (partition, offset) in next.drain() {
+        offsets.add_partition_offset(topic, partition, Offset::Offset(offset))?;
+    }
+    let metadata = consumer.group_metadata().context("a consumer with a group has metadata")?;
+    producer.send_offsets_to_transaction(&offsets, &metadata, LIMIT)?;
+    producer.commit_transaction(LIMIT)?;
+    Ok(())
+}
+
+/// rdkafka's own `flush` polls in steps of 100 ms; the C function waits on a condition and overrides linger.
+#[expect(unsafe_code, reason = "a limit must not be slowed down by the wrapper")]
+fn flush(producer: &ThreadedProducer<Failures>) {
+    // SAFETY: the handle belongs to `producer`, which outlives the call.
+    unsafe {
+        bindings::rd_kafka_flush(producer.client().native_ptr(), LIMIT.as_millis() as i32);
+    }
+}

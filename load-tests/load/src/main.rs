@@ -1,0 +1,137 @@
+//! Load tests: how fast Twinlane is, as a part of what its parts allow, measured in the same run on the same machine.
+//! `cargo xtask load` builds what it needs, and then becomes this program.
+
+mod account;
+mod arrivals;
+mod compare;
+mod cores;
+mod drain;
+mod limit;
+mod plot;
+mod progress;
+mod report;
+mod saturate;
+mod scenario;
+mod services;
+mod stream;
+mod usage;
+mod workload;
+mod zipf;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::{Context, Result};
+use clap::{Parser, Subcommand};
+use serde_json::json;
+use twinlane_testkit::{cache, jars};
+
+use crate::cores::Cores;
+use crate::report::{Met, Report};
+use crate::saturate::Place;
+use crate::scenario::Scenario;
+
+/// Measure how fast Twinlane is, against what its parts allow in the same run.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask load", bin_name = "cargo xtask load")]
+struct Arguments {
+    /// The folder with the services' binaries.
+    #[arg(long, value_name = "DIR", default_value = "target/release", hide = true)]
+    binaries: PathBuf,
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    /// Run a scenario of load-tests/scenarios.
+    Run {
+        /// Its name, or a file.
+        scenario: String,
+        /// Where report.html and report.json go; .out/load/SCENARIO unless said otherwise.
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+    /// Say what changed between two reports, and whether it is beyond noise.
+    Compare {
+        /// A report.json.
+        before: PathBuf,
+        /// Another one.
+        after: PathBuf,
+    },
+    /// One part alone, on this core.
+    #[command(hide = true)]
+    Limit {
+        #[command(subcommand)]
+        limit: limit::Limit,
+    },
+}
+
+fn main() -> ExitCode {
+    let Arguments { binaries, task } = Arguments::parse();
+    let result = match task {
+        Task::Run { scenario, out } => run(&scenario, out, &binaries),
+        Task::Compare { before, after } => compare::compare(&before, &after),
+        Task::Limit { limit } => limit.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\ntwinlane: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(name: &str, out: Option<PathBuf>, binaries: &std::path::Path) -> Result<()> {
+    let (name, scenario) = Scenario::find(name)?;
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let handler = Arc::clone(&interrupted);
+    ctrlc::set_handler(move || {
+        if handler.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+    })?;
+    let cores = Cores::of_this_machine()?;
+    // Producers and readers of ours must not disturb what is measured.
+    cores.put_aside(std::process::id())?;
+    let out = out.unwrap_or_else(|| [".out", "load", &name].iter().collect());
+    let data = cache::folder().join("data");
+    let mut report = Report { scenario: name, about: scenario.about.clone(), ..Default::default() };
+    report.machine.extend([
+        ("cores".to_owned(), json!(cores.others.len() + 1)),
+        ("measured on".to_owned(), json!(format!("core {}, everything else on the others", cores.measured))),
+        ("processor".to_owned(), json!(processor())),
+        ("broker".to_owned(), json!(format!("Apache Kafka {}, one node", jars::KAFKA_VERSION))),
+        (
+            "broker settings".to_owned(),
+            json!(
+                "group.initial.rebalance.delay.ms 0, replication 1, -XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+            ),
+        ),
+        ("partitions".to_owned(), json!(workload::PARTITIONS)),
+    ]);
+    let place = Place { binaries, data: &data, out: &out, cores: &cores, interrupted: &interrupted };
+    for drain in &scenario.drains {
+        saturate::measure(drain, &place, &mut report).with_context(|| drain.name.clone())?;
+    }
+    for stream in &scenario.streams {
+        stream::run(stream, &place, &interrupted, &mut report).with_context(|| stream.name.clone())?;
+    }
+    report.write(&out)?;
+    report.print();
+    println!("\n{} and report.json beside it", out.join("report.html").display());
+    let missed = report.ratios.values().filter(|ratio| ratio.met == Met::No).count();
+    if missed > 0 {
+        println!("{missed} of {} targets are not met", report.ratios.len());
+    }
+    Ok(())
+}
+
+fn processor() -> String {
+    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("model name"));
+    line.map_or_else(|| "unknown".into(), |line| line.trim_start_matches([' ', '\t', ':']).to_owned())
+}

@@ -1,0 +1,195 @@
+//! What a service is given to do: the events, and a pipeline file made from the reference pipeline, so that tensors and
+//! models are the same and cannot drift apart.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, ensure};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use twinlane_replay::{ReferenceEvent, Task, reference_events};
+
+/// The reference pipeline's folder.
+const COMMERCE: &str = "pipelines/commerce";
+/// A model of one MatMul.
+const TRIVIAL: &str = "crates/inference/tests/models/linear.onnx";
+/// Partitions of every topic, those of the lanes and outputs included.
+pub(crate) const PARTITIONS: i32 = 3;
+/// The topic with the events.
+pub(crate) const SOURCE: &str = "load.events";
+/// The topics with the answers of a worker, or what a router has routed.
+pub(crate) const PIPELINE: &str = "load";
+
+/// Which events, and which tasks they lead to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Workload {
+    /// Card orders, read by the precision worker itself; the full model.
+    Orders,
+    /// Purchases, read by the throughput worker itself; the distilled model.
+    Purchases,
+    /// Purchases, read by the precision worker itself; a model of one MatMul.
+    Trivial,
+    /// Orders and purchases mixed, and a rule for each that looks at the schema alone; both in one lane.
+    RoutedBySchema,
+    /// The same, and the rules look at fields of the event.
+    RoutedByFields,
+    /// Orders and purchases mixed, for two lanes.
+    RoutedToTwoLanes,
+}
+
+impl Workload {
+    /// The task whose model is the limit, and its variant; none where only the router works.
+    pub(crate) fn model(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Orders => Some(("order-risk", "full")),
+            Self::Purchases => Some(("repeat-purchase", "distilled")),
+            Self::Trivial => Some(("trivial", "full")),
+            Self::RoutedBySchema | Self::RoutedByFields | Self::RoutedToTwoLanes => None,
+        }
+    }
+
+    /// The service that works.
+    pub(crate) fn service(self) -> &'static str {
+        match self {
+            Self::Orders | Self::Trivial => "precision-worker",
+            Self::Purchases => "throughput-worker",
+            Self::RoutedBySchema | Self::RoutedByFields | Self::RoutedToTwoLanes => "router",
+        }
+    }
+
+    /// The topics that it writes, one record for each event.
+    pub(crate) fn outputs(self) -> &'static [&'static str] {
+        match self {
+            Self::Orders => &["load.scores.order-risk"],
+            Self::Purchases => &["load.scores.repeat-purchase"],
+            Self::Trivial => &["load.scores.trivial"],
+            Self::RoutedBySchema | Self::RoutedByFields => {
+                &["load.precision.order-risk", "load.precision.repeat-purchase"]
+            }
+            Self::RoutedToTwoLanes => &["load.precision.order-risk", "load.throughput.repeat-purchase"],
+        }
+    }
+
+    /// The topics with the answers, when all services run.
+    pub(crate) fn scores(self) -> &'static [&'static str] {
+        match self {
+            Self::Orders | Self::Purchases | Self::Trivial => self.outputs(),
+            _ => &["load.scores.order-risk", "load.scores.repeat-purchase"],
+        }
+    }
+
+    /// All services that it takes to answer its events.
+    pub(crate) fn services(self) -> &'static [&'static str] {
+        match self {
+            Self::Orders | Self::Trivial => &["precision-worker"],
+            Self::Purchases => &["throughput-worker"],
+            Self::RoutedBySchema | Self::RoutedByFields => &["router", "precision-worker"],
+            Self::RoutedToTwoLanes => &["router", "precision-worker", "throughput-worker"],
+        }
+    }
+
+    /// The first `count` events; where the data has fewer, it begins again.
+    pub(crate) fn events(self, data: &Path, count: usize) -> Result<Vec<ReferenceEvent>> {
+        let only = match self {
+            Self::Orders => Some(Task::OrderRisk),
+            Self::Purchases | Self::Trivial => Some(Task::RepeatPurchase),
+            _ => None,
+        };
+        let events = reference_events(data, None)
+            .with_context(|| format!("reading the reference data in {}", data.display()))?
+            .filter(|event| only.is_none_or(|only| event.task == only));
+        let different: Vec<_> = events.take(count).collect();
+        ensure!(!different.is_empty(), "the data has no such events");
+        Ok(different.iter().cycle().take(count).cloned().collect())
+    }
+
+    /// Writes its pipeline file into `folder`.
+    pub(crate) fn write(self, folder: &Path) -> Result<PathBuf> {
+        let home = Path::new(COMMERCE).canonicalize().context("run this in the repository")?;
+        let file = home.join("pipeline.yaml");
+        let text = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
+        let text = text
+            .replace("models/", &format!("{}/models/", home.display()))
+            .replace("vocabularies/", &format!("{}/vocabularies/", home.display()));
+        let commerce: Value =
+            serde_saphyr::from_str(&text).with_context(|| format!("reading {}", file.display()))?;
+        let trivial = Path::new(TRIVIAL).canonicalize().context("run this in the repository")?;
+        let pipeline = self.pipeline(&commerce, &trivial);
+        let file = folder.join("pipeline.yaml");
+        // JSON is YAML.
+        std::fs::write(&file, serde_json::to_string_pretty(&pipeline).context("writing JSON")?)
+            .with_context(|| format!("writing {}", file.display()))?;
+        Ok(file)
+    }
+
+    fn pipeline(self, commerce: &Value, trivial: &Path) -> Value {
+        let task = |name: &str| {
+            let mut task = commerce["tasks"][name].clone();
+            task["publish"]["topic"] = format!("load.scores.{name}").into();
+            task["publish"]["partitions"] = PARTITIONS.into();
+            task
+        };
+        let (schemas, tasks, routes) = match self {
+            Self::Orders => (
+                json!(["order"]),
+                json!({"order-risk": task("order-risk")}),
+                json!([{"from": "events", "task": "order-risk", "lane": "precision"}]),
+            ),
+            Self::Purchases => (
+                json!(["purchase"]),
+                json!({"repeat-purchase": task("repeat-purchase")}),
+                json!([{"from": "events", "task": "repeat-purchase", "lane": "throughput"}]),
+            ),
+            Self::Trivial => (
+                json!(["purchase"]),
+                json!({"trivial": {
+                    "models": {"full": trivial},
+                    "inputs": {"x": {"columns": ["units", "dollars", "frequency"]}},
+                    "outputs": {"y": {"tensor": "y", "kind": "number"}},
+                    "publish": {"topic": "load.scores.trivial", "format": "json", "carry": ["purchase_id"],
+                                "partitions": PARTITIONS},
+                }}),
+                json!([{"from": "events", "task": "trivial", "lane": "precision"}]),
+            ),
+            Self::RoutedBySchema | Self::RoutedByFields | Self::RoutedToTwoLanes => {
+                let rule = |schema: &str, field: &str| match self {
+                    Self::RoutedByFields => format!("schema == \"{schema}\" && {field}"),
+                    _ => format!("schema == \"{schema}\""),
+                };
+                let second = if self == Self::RoutedToTwoLanes { "throughput" } else { "precision" };
+                (
+                    json!(["order", "purchase"]),
+                    json!({"order-risk": task("order-risk"), "repeat-purchase": task("repeat-purchase")}),
+                    json!([
+                        {"from": "events", "when": rule("order", "event.amount >= 0.0"),
+                         "task": "order-risk", "lane": "precision"},
+                        {"from": "events", "when": rule("purchase", "event.units >= 0"),
+                         "task": "repeat-purchase", "lane": second},
+                    ]),
+                )
+            }
+        };
+        let lane = |name: &str| {
+            let mut lane = commerce["lanes"][name].clone();
+            lane["device"] = json!(["cpu"]);
+            lane["model_threads"] = 1.into();
+            lane["partitions"] = PARTITIONS.into();
+            lane
+        };
+        let mut lanes = json!({});
+        for name in ["precision", "throughput"] {
+            let used = routes.as_array().into_iter().flatten().any(|route| route["lane"] == name);
+            if used {
+                lanes[name] = lane(name);
+            }
+        }
+        json!({
+            "pipeline": PIPELINE,
+            "sources": {"events": {"topic": SOURCE, "format": "avro", "schemas": schemas, "tombstones": "skip"}},
+            "routes": routes,
+            "tasks": tasks,
+            "lanes": lanes,
+            "dead_letters": {"topic": "load.dead-letters", "partitions": PARTITIONS},
+        })
+    }
+}
