@@ -332,7 +332,12 @@ impl Context {
             *self.holds_as() = member;
             return Vec::new();
         }
-        tracing::info!(stage = self.stage, "the group has taken this member for a new one");
+        if !client.assignment_lost() {
+            tracing::warn!(
+                stage = self.stage,
+                "the group had expelled this member and taken it in as another one; reading its partitions again"
+            );
+        }
         // Until the stage has dropped them, no metadata vouches for a window.
         self.revoke(held.clone(), true);
         *self.holds_as() = member;

@@ -2,6 +2,7 @@
 //! transactional producer on another, and a look at topics. Decisions live elsewhere; this crate carries them
 //! out and reports what the brokers said.
 
+mod calls;
 mod config;
 mod consumer;
 mod error;
@@ -10,7 +11,6 @@ mod headers;
 mod membership;
 mod message;
 pub mod metric_names;
-mod offsets;
 mod outgoing;
 mod poller;
 mod producer;

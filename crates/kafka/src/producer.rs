@@ -20,9 +20,9 @@ use rdkafka::{
 
 use crate::{
     Connection, Error, TransactorOptions,
+    calls::{Call, Calls},
     consumer::log,
     error::{is_authorisation, is_missing, is_refusal, is_retriable},
-    offsets::Offsets,
     pause,
 };
 
@@ -79,7 +79,7 @@ impl ProducerContext for Deliveries {
 
 pub(crate) struct Producer {
     pub(crate) client: ThreadedProducer<Deliveries>,
-    pub(crate) offsets: Offsets,
+    pub(crate) calls: Calls,
     pub(crate) failures: Arc<Failures>,
     /// How long a transaction may be open, as the broker was told.
     pub(crate) lifetime: Duration,
@@ -113,8 +113,8 @@ impl Producer {
                 }
                 match client.init_transactions(INIT_SLICE) {
                     Ok(()) => {
-                        let offsets = Offsets::of(client.clone());
-                        return Ok(Some(Self { client, offsets, failures, lifetime }));
+                        let calls = Calls::of(client.clone());
+                        return Ok(Some(Self { client, calls, failures, lifetime }));
                     }
                     Err(error) if is_retriable(&error) => {
                         tracing::warn!(%error, id, "waiting for the transaction coordinator");
@@ -154,8 +154,8 @@ impl Producer {
     /// partition that may not join the transaction) is found nowhere else: its records are purged, and say so.
     /// `begin` is the one call that tells it and, between begin and end, changes nothing.
     pub(crate) fn transaction_error(&self) -> Option<RDKafkaErrorCode> {
-        match self.client.begin_transaction() {
-            Err(KafkaError::Transaction(error)) if error.txn_requires_abort() || error.is_fatal() => {
+        match self.calls.make(&Call::Begin, Duration::ZERO) {
+            Ok(Err(KafkaError::Transaction(error))) if error.txn_requires_abort() || error.is_fatal() => {
                 Some(error.code())
             }
             _ => None,

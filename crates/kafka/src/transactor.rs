@@ -16,16 +16,14 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, bounded};
 use rdkafka::{
     Offset, TopicPartitionList, error::KafkaError, producer::Producer as _, types::RDKafkaErrorCode,
-    util::Timeout,
 };
 use twinlane_delivery::{Next, Reply, Request, Window};
 
 use crate::{
     Connection, Error, Membership, Outgoing,
+    calls::{Call, Hung},
     error::{is_authorisation, is_fenced, is_missing, is_refusal, is_retriable},
-    fail_point, metric_names,
-    offsets::{Claim, Hung},
-    pause,
+    fail_point, metric_names, pause,
     producer::Producer,
 };
 
@@ -147,9 +145,11 @@ enum Stop {
     Fatal(RDKafkaErrorCode),
 }
 
-/// How long offsets may be on their way before the producer is given up: a call that takes longer mostly never comes
-/// back, and everything stands still meanwhile. Giving up early costs reading again, and nothing else.
-const OFFSETS_PATIENCE: Duration = Duration::from_secs(2);
+/// How long offsets or an abort may be on their way before the producer is given up: a call that takes longer mostly
+/// never comes back, and everything stands still meanwhile. Giving up early costs reading again, and nothing else.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Between two tries of a call that says that it may be made again.
+const AGAIN: Duration = Duration::from_millis(20);
 /// What giving up a record may take beyond its time.
 const FLUSH_GRACE: Duration = Duration::from_secs(5);
 /// Fenced again within this time, before its transaction could have timed out, means that another process runs under
@@ -217,11 +217,10 @@ impl Worker {
     }
 
     fn ask(&self, request: Request, window: &Window<Outgoing>) -> Result<(), Stop> {
-        let client = &self.producer.client;
         match request {
             Request::Produce => {
                 self.producer.failures.forget();
-                client.begin_transaction().map_err(|error| sort(error, "begin"))?;
+                self.call(&Call::Begin, PATIENCE, "begin")?;
                 window.outputs().try_for_each(|output| self.produce(output))?;
                 self.flush()
             }
@@ -233,35 +232,37 @@ impl Worker {
                 }
                 let metadata = self.membership.metadata().ok_or(Stop::Abort("no_membership"))?;
                 fail_point::pass("before_offsets");
-                self.send_offsets(&Claim::new((offsets(window), metadata)))
+                // However often it is tried, it is the same claim of the same member: a later generation may have lost
+                // partitions and won them back.
+                let claim = Call::Offsets(Arc::new((offsets(window), metadata)));
+                self.call(&claim, PATIENCE, "offsets")
             }
             Request::End => {
                 fail_point::pass("before_end");
-                client.commit_transaction(Timeout::Never).map_err(|error| sort(error, "commit"))
+                // Later than that the brokers have ended it themselves.
+                self.call(&Call::Commit, self.producer.lifetime, "commit")
             }
-            Request::Abort => client.abort_transaction(Timeout::Never).map_err(|error| sort(error, "abort")),
+            Request::Abort => self.call(&Call::Abort, PATIENCE, "abort"),
         }
     }
 
-    /// However often it is tried, it is the same claim of the same member: a later generation may have lost
-    /// partitions and won them back.
-    fn send_offsets(&self, claim: &Claim) -> Result<(), Stop> {
-        let until = Instant::now() + OFFSETS_PATIENCE.min(self.producer.lifetime);
+    /// Makes a call until it is answered, for so long. What came of one that is given up, a new producer will know.
+    fn call(&self, call: &Call, patience: Duration, what: &'static str) -> Result<(), Stop> {
+        let until = Instant::now() + patience.min(self.producer.lifetime);
         loop {
-            match self.producer.offsets.send(claim, until.saturating_duration_since(Instant::now())) {
+            match self.producer.calls.make(call, until.saturating_duration_since(Instant::now())) {
                 Ok(Ok(())) => return Ok(()),
-                Ok(Err(error)) if is_retriable(&error) && Instant::now() < until => {
-                    tracing::warn!(%error, "trying again to send offsets");
-                }
-                // What came of it, a new producer will know.
                 Ok(Err(error)) if is_retriable(&error) => {
-                    return Err(Stop::Fatal(
-                        error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::OperationTimedOut),
-                    ));
+                    tracing::warn!(%error, what, "asking again");
+                    if Instant::now() >= until {
+                        let code = error.rdkafka_error_code();
+                        return Err(Stop::Fatal(code.unwrap_or(RDKafkaErrorCode::OperationTimedOut)));
+                    }
+                    pause(AGAIN);
                 }
-                Ok(Err(error)) => return Err(sort(error, "offsets")),
+                Ok(Err(error)) => return Err(sort(error, what)),
                 Err(Hung) => {
-                    tracing::warn!("the client hangs while it sends offsets");
+                    tracing::warn!(what, "the client hangs in a call");
                     return Err(Stop::Fatal(RDKafkaErrorCode::OperationTimedOut));
                 }
             }
