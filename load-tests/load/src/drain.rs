@@ -63,7 +63,7 @@ pub(crate) struct Filled {
 impl Filled {
     /// Starts a broker and fills the topic.
     pub(crate) fn start(drain: &Drain, cores: &Cores, data: &Path) -> Result<Self> {
-        let events = drain.workload.events(data, drain.events)?;
+        let events = drain.workload.events(data, drain.events, None)?;
         let broker = Broker::start_own(&BrokerOptions::default())?;
         for process in broker.process_ids() {
             cores.put_aside(process)?;

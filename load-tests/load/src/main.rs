@@ -120,6 +120,10 @@ fn run(name: &str, out: Option<PathBuf>, binaries: &std::path::Path) -> Result<(
     for stream in &scenario.streams {
         stream::run(stream, &place, &interrupted, &mut report).with_context(|| stream.name.clone())?;
     }
+    for target in &scenario.targets {
+        let ratio = target.judge(&report.figures)?;
+        report.ratios.insert(target.name.clone(), ratio);
+    }
     report.write(&out)?;
     report.print();
     println!("\n{} and report.json beside it", out.join("report.html").display());

@@ -32,12 +32,22 @@ pub(crate) enum Met {
 impl Ratio {
     /// A part that should be `target` at least.
     pub(crate) fn at_least(target: f64, value: Option<f64>, baseline: impl Into<String>) -> Self {
-        let met = match value {
-            Some(value) if value >= target => Met::Yes,
-            Some(_) => Met::No,
-            None => Met::NotMeasured,
-        };
-        Self { value, target, met, baseline: baseline.into() }
+        Self { value, target, met: Met::of(value.map(|value| value >= target)), baseline: baseline.into() }
+    }
+
+    /// A part that should be `target` at most.
+    pub(crate) fn at_most(target: f64, value: Option<f64>, baseline: impl Into<String>) -> Self {
+        Self { value, target, met: Met::of(value.map(|value| value <= target)), baseline: baseline.into() }
+    }
+}
+
+impl Met {
+    fn of(reached: Option<bool>) -> Self {
+        match reached {
+            Some(true) => Self::Yes,
+            Some(false) => Self::No,
+            None => Self::NotMeasured,
+        }
     }
 }
 

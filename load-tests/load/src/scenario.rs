@@ -1,11 +1,13 @@
 //! A scenario: a small file in `load-tests/scenarios` that says what is measured and what it should reach.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use crate::drain::Drain;
+use crate::report::Ratio;
 use crate::stream::Stream;
 
 /// Where the scenarios lie.
@@ -23,6 +25,40 @@ pub(crate) struct Scenario {
     /// Streams, one after the other.
     #[serde(default)]
     pub(crate) streams: Vec<Stream>,
+    /// What the figures should be.
+    #[serde(default)]
+    pub(crate) targets: Vec<Target>,
+}
+
+/// What a figure should be, alone or as a part of another one.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Target {
+    pub(crate) name: String,
+    /// The name of a figure.
+    pub(crate) figure: String,
+    /// The name of another one.
+    pub(crate) part_of: Option<String>,
+    pub(crate) at_least: Option<f64>,
+    pub(crate) at_most: Option<f64>,
+}
+
+impl Target {
+    /// Holds the figures against it.
+    pub(crate) fn judge(&self, figures: &BTreeMap<String, f64>) -> Result<Ratio> {
+        let figure = figures.get(&self.figure).copied();
+        let whole = self.part_of.as_ref().map_or(Some(1.0), |whole| figures.get(whole).copied());
+        let value = figure.zip(whole).map(|(figure, whole)| figure / whole);
+        let baseline = match &self.part_of {
+            Some(whole) => format!("{} as a part of {whole}", self.figure),
+            None => self.figure.clone(),
+        };
+        match (self.at_least, self.at_most) {
+            (Some(least), None) => Ok(Ratio::at_least(least, value, baseline)),
+            (None, Some(most)) => Ok(Ratio::at_most(most, value, baseline)),
+            _ => bail!("the target `{}` needs either `at_least` or `at_most`", self.name),
+        }
+    }
 }
 
 impl Scenario {
@@ -57,6 +93,7 @@ pub(crate) fn names() -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::report::Met;
 
     #[test]
     fn every_scenario_of_the_repository_can_be_read() {
@@ -69,6 +106,19 @@ mod tests {
             assert!(scenario.drains.len() + scenario.streams.len() > 0, "{name} measures nothing");
         });
         assert!(read.count() > 0);
+    }
+
+    #[test]
+    fn a_target_holds_a_figure_against_another_or_a_number_and_never_what_is_missing() {
+        let text = "{name: a, figure: x, part_of: y, at_least: 0.5}";
+        let target: Target = serde_saphyr::from_str(text).expect("valid");
+        let judge = |figures: &[(&str, f64)]| {
+            let figures = figures.iter().map(|(name, value)| ((*name).to_owned(), *value)).collect();
+            target.judge(&figures).expect("one bound").met
+        };
+        assert_eq!(judge(&[("x", 1.0), ("y", 2.0)]), Met::Yes);
+        assert_eq!(judge(&[("x", 1.0), ("y", 3.0)]), Met::No);
+        assert_eq!(judge(&[("x", 1.0)]), Met::NotMeasured);
     }
 
     #[test]

@@ -38,6 +38,8 @@ pub(crate) struct Stream {
     /// How much of it, at the beginning, is not counted.
     #[serde(default = "warm_up")]
     pub(crate) warm_up_seconds: f64,
+    /// The part of the orders, where orders and purchases are mixed; as the data has them, unless said otherwise.
+    pub(crate) orders: Option<f64>,
     /// Keys that replace the events' own.
     pub(crate) keys: Option<Keys>,
     #[serde(default)]
@@ -206,7 +208,7 @@ pub(crate) fn run(
 }
 
 fn events(stream: &Stream, data: &Path) -> Result<Vec<ReferenceEvent>> {
-    let mut events = stream.workload.events(data, DIFFERENT)?;
+    let mut events = stream.workload.events(data, DIFFERENT, stream.orders)?;
     if let Some(keys) = stream.keys {
         let (zipf, mut random) = (Zipf::new(keys.distinct, keys.exponent), Random::new(stream.seed));
         for event in &mut events {

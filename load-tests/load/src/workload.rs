@@ -33,8 +33,10 @@ pub(crate) enum Workload {
     RoutedBySchema,
     /// The same, and the rules look at fields of the event.
     RoutedByFields,
-    /// Orders and purchases mixed, for two lanes.
+    /// Orders and purchases mixed, for two lanes: the full model and the distilled one.
     RoutedToTwoLanes,
+    /// Orders and purchases mixed, in one lane with the full models.
+    RoutedToOneLane,
 }
 
 impl Workload {
@@ -44,7 +46,7 @@ impl Workload {
             Self::Orders => Some(("order-risk", "full")),
             Self::Purchases => Some(("repeat-purchase", "distilled")),
             Self::Trivial => Some(("trivial", "full")),
-            Self::RoutedBySchema | Self::RoutedByFields | Self::RoutedToTwoLanes => None,
+            _ => None,
         }
     }
 
@@ -53,7 +55,7 @@ impl Workload {
         match self {
             Self::Orders | Self::Trivial => "precision-worker",
             Self::Purchases => "throughput-worker",
-            Self::RoutedBySchema | Self::RoutedByFields | Self::RoutedToTwoLanes => "router",
+            _ => "router",
         }
     }
 
@@ -63,7 +65,7 @@ impl Workload {
             Self::Orders => &["load.scores.order-risk"],
             Self::Purchases => &["load.scores.repeat-purchase"],
             Self::Trivial => &["load.scores.trivial"],
-            Self::RoutedBySchema | Self::RoutedByFields => {
+            Self::RoutedBySchema | Self::RoutedByFields | Self::RoutedToOneLane => {
                 &["load.precision.order-risk", "load.precision.repeat-purchase"]
             }
             Self::RoutedToTwoLanes => &["load.precision.order-risk", "load.throughput.repeat-purchase"],
@@ -83,24 +85,47 @@ impl Workload {
         match self {
             Self::Orders | Self::Trivial => &["precision-worker"],
             Self::Purchases => &["throughput-worker"],
-            Self::RoutedBySchema | Self::RoutedByFields => &["router", "precision-worker"],
+            Self::RoutedBySchema | Self::RoutedByFields | Self::RoutedToOneLane => {
+                &["router", "precision-worker"]
+            }
             Self::RoutedToTwoLanes => &["router", "precision-worker", "throughput-worker"],
         }
     }
 
-    /// The first `count` events; where the data has fewer, it begins again.
-    pub(crate) fn events(self, data: &Path, count: usize) -> Result<Vec<ReferenceEvent>> {
+    /// The first `count` events; where the data has fewer, it begins again. Where orders and purchases are mixed,
+    /// `orders` is the part of the orders; without it they are mixed as the data has them.
+    pub(crate) fn events(
+        self,
+        data: &Path,
+        count: usize,
+        orders: Option<f64>,
+    ) -> Result<Vec<ReferenceEvent>> {
         let only = match self {
             Self::Orders => Some(Task::OrderRisk),
             Self::Purchases | Self::Trivial => Some(Task::RepeatPurchase),
             _ => None,
         };
-        let events = reference_events(data, None)
-            .with_context(|| format!("reading the reference data in {}", data.display()))?
-            .filter(|event| only.is_none_or(|only| event.task == only));
-        let different: Vec<_> = events.take(count).collect();
-        ensure!(!different.is_empty(), "the data has no such events");
-        Ok(different.iter().cycle().take(count).cloned().collect())
+        let read = || {
+            let read = reference_events(data, None);
+            read.with_context(|| format!("reading the reference data in {}", data.display()))
+        };
+        let of = |task: Option<Task>| -> Result<Vec<_>> {
+            let events = read()?.filter(|event| task.is_none_or(|task| event.task == task));
+            let different: Vec<_> = events.take(count).collect();
+            ensure!(!different.is_empty(), "the data has no such events");
+            Ok(different)
+        };
+        let Some(part) = orders.filter(|_| only.is_none()) else {
+            return Ok(of(only)?.iter().cycle().take(count).cloned().collect());
+        };
+        let (orders, purchases) = (of(Some(Task::OrderRisk))?, of(Some(Task::RepeatPurchase))?);
+        let (mut orders, mut purchases) = (orders.iter().cycle(), purchases.iter().cycle());
+        let is_order = |number: usize| {
+            let due = |events: usize| (events as f64 * part).floor();
+            due(number + 1) > due(number)
+        };
+        let mixed = (0..count).map(|number| if is_order(number) { orders.next() } else { purchases.next() });
+        Ok(mixed.flatten().cloned().collect())
     }
 
     /// Writes its pipeline file into `folder`.
@@ -151,7 +176,7 @@ impl Workload {
                 }}),
                 json!([{"from": "events", "task": "trivial", "lane": "precision"}]),
             ),
-            Self::RoutedBySchema | Self::RoutedByFields | Self::RoutedToTwoLanes => {
+            _ => {
                 let rule = |schema: &str, field: &str| match self {
                     Self::RoutedByFields => format!("schema == \"{schema}\" && {field}"),
                     _ => format!("schema == \"{schema}\""),
