@@ -7,7 +7,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -81,6 +81,21 @@ pub struct ConsumerOptions {
 pub(crate) enum Command {
     Rewind(Vec<TopicPartition>),
     Stop,
+}
+
+/// Beats while a consumer's client answers. One that has stopped does not begin again: librdkafka 2.12 can lock itself up
+/// when a broker is decommissioned (#5476), and then whoever calls it waits for ever.
+#[derive(Clone, Debug, Default)]
+pub struct Pulse(Arc<AtomicU64>);
+
+impl Pulse {
+    /// About so much time lies between two beats.
+    pub const EVERY: Duration = Duration::from_secs(1);
+
+    /// Beats so far; none before the consumer has started.
+    pub fn beats(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 /// librdkafka's consumer with our callbacks.
@@ -193,6 +208,21 @@ impl Consumer {
     pub fn rewind(&self, partitions: Vec<TopicPartition>) {
         // The thread outlives the stage; a closed channel means that it is stopping already.
         let _ = self.commands.send(Command::Rewind(partitions));
+    }
+
+    /// Lets the pulse beat for as long as librdkafka answers, on a thread of its own.
+    pub fn beat(&self, pulse: Pulse) {
+        let (client, stopping) = (self.client.clone(), self.stopping.clone());
+        let beat = move || {
+            while !stopping.load(Ordering::Acquire) {
+                // Asks librdkafka's main thread, and waits for ever if that is stuck.
+                let _ = client.get().assignment();
+                pulse.0.fetch_add(1, Ordering::Relaxed);
+                pause(Pulse::EVERY);
+            }
+        };
+        let thread = std::thread::Builder::new().name("kafka-pulse".into()).spawn(beat);
+        thread.expect("the system can start a thread");
     }
 
     /// Leaves the group. A last [`Inbound::Revoked`] comes before [`Inbound::Closed`].

@@ -65,6 +65,12 @@ pub enum Error {
         /// The broker's answer.
         code: RDKafkaErrorCode,
     },
+    /// The client has locked itself up; nothing that calls it comes back.
+    #[error(
+        "the Kafka client of stage `{0}` does not answer any more (as in librdkafka #5476); the process must be started \
+         again, and goes on where it was"
+    )]
+    Hung(String),
     /// A thread of this crate panicked.
     #[error("the {0} thread panicked; its last words are in the log")]
     Panicked(&'static str),

@@ -22,7 +22,7 @@ mod topics;
 mod transactor;
 
 pub use config::Connection;
-pub use consumer::{Consumer, ConsumerOptions, Inbound};
+pub use consumer::{Consumer, ConsumerOptions, Inbound, Pulse};
 pub use error::Error;
 pub use membership::Membership;
 pub use outgoing::Outgoing;

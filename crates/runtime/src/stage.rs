@@ -14,7 +14,7 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, tick};
 use twinlane_delivery::{Answer, Budget, Delivery, Ended, Limits, Order, Pressure, Refused, TopicPartition};
 use twinlane_kafka::{
-    Connection, Consumer, ConsumerOptions, Inbound, Outcome, Outgoing, Transactor, TransactorOptions,
+    Connection, Consumer, ConsumerOptions, Inbound, Outcome, Outgoing, Pulse, Transactor, TransactorOptions,
 };
 use twinlane_record::{Envelope, Verdict};
 
@@ -48,6 +48,8 @@ pub struct StageState {
     pub halted: AtomicUsize,
     /// Partitions that are not read for a while because their dead letters are past the limit.
     pub held: AtomicUsize,
+    /// Beats while the stage's Kafka client answers.
+    pub pulse: Pulse,
 }
 
 /// Asks a stage to stop cleanly.
@@ -87,6 +89,7 @@ impl<W: Work> Stage<W> {
     /// loaded and warmed up whatever the work needs.
     pub fn run(self) -> Result<(), Error> {
         let (consumer, inbound) = Consumer::start(&self.connection, self.options.consumer.clone())?;
+        consumer.beat(self.state.pulse.clone());
         let transactor = Transactor::start(
             &self.connection,
             TransactorOptions {

@@ -35,7 +35,7 @@ impl Failure {
     /// stage runs, brokers that are away are waited for as long as it takes.
     ///
     /// 2 invalid input, 3 not authorised, 4 missing or misshapen topic, 5 fenced, 6 model, 7 cluster
-    /// unreachable at start, 8 a model run that hangs, 1 anything else.
+    /// unreachable at start, 8 a model run that hangs, 9 a Kafka client that hangs, 1 anything else.
     pub fn code(&self) -> ExitCode {
         let kafka = match self {
             Failure::Kafka(error) | Failure::Stage(twinlane_runtime::Error::Kafka(error)) => Some(error),
@@ -50,6 +50,7 @@ impl Failure {
             (Failure::Model(_) | Failure::Stage(twinlane_runtime::Error::Model { .. }), _) => 6,
             (_, Some(Kafka::Unreachable { .. })) => 7,
             (Failure::Stage(twinlane_runtime::Error::ModelHung { .. }), _) => 8,
+            (_, Some(Kafka::Hung(_))) => 9,
             _ => 1,
         })
     }
@@ -73,6 +74,7 @@ mod tests {
             (Failure::Stage(Stage::Kafka(unauthorised())), 3),
             (Failure::Stage(Stage::Kafka(Kafka::MissingTopic("events".into()))), 4),
             (Failure::Stage(Stage::Kafka(Kafka::Fenced("id".into()))), 5),
+            (Failure::Stage(Stage::Kafka(Kafka::Hung("router".into()))), 9),
             (Failure::Stage(Stage::Plan("no such field".into())), 2),
             (Failure::Stage(Stage::ThreadDied("model")), 1),
             (Failure::SlowStop, 1),

@@ -13,7 +13,7 @@ use std::{
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
-use twinlane_kafka::Topics;
+use twinlane_kafka::{Pulse, Topics};
 use twinlane_pipeline::LaneName;
 use twinlane_runtime::{Stage, StageState, StopHandle, Work};
 
@@ -24,7 +24,8 @@ use crate::{Failure, Flags, LoadedPipeline, Role, Settings, admin, telemetry};
     version,
     after_help = "Every flag may also stand in a settings file (--settings) or in the environment \
     as TWINLANE_<NAME>.\nExit codes: 0 stopped cleanly, 2 invalid input, 3 not authorised, 4 missing or misshapen \
-    topic, 5 fenced by another process with the same ordinal, 6 model, 7 no broker answered, 8 a model run that hangs, 1 anything else."
+    topic, 5 fenced by another process with the same ordinal, 6 model, 7 no broker answered, 8 a model run that hangs, 9 a \
+    Kafka client that hangs, 1 anything else."
 )]
 struct Arguments {
     #[command(flatten)]
@@ -187,6 +188,11 @@ impl Stages {
                 running -= 1;
                 outcome = ending.unwrap_or(Ok(()));
             }
+            name = first_to_hang(&self.states) => {
+                // Its threads wait for the client for ever, and so for them nobody waits.
+                running -= 1;
+                outcome = Err(twinlane_kafka::Error::Hung(name).into());
+            }
             name = signals.next() => tracing::info!(signal = name, "stopping"),
         }
         for (_, state) in &self.states {
@@ -217,6 +223,43 @@ impl Stages {
     }
 }
 
+/// Waits until the client of a stage has not answered for [`SILENT`] beats, and names the stage.
+async fn first_to_hang(states: &[(String, Arc<StageState>)]) -> String {
+    let mut hearts = vec![Heart::default(); states.len()];
+    let mut every = tokio::time::interval(Pulse::EVERY);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        every.tick().await;
+        for ((name, state), heart) in states.iter().zip(&mut hearts) {
+            if heart.has_stopped(state.pulse.beats()) {
+                return name.clone();
+            }
+        }
+    }
+}
+
+/// A client that takes longer to answer a question about itself will not answer any more. Counted in beats and not by the
+/// clock, so that a process that was stopped (SIGSTOP) does not take its own absence for the client's.
+const SILENT: u32 = 10;
+
+/// What was heard of a client.
+#[derive(Clone, Copy, Debug, Default)]
+struct Heart {
+    beats: u64,
+    silent: u32,
+}
+
+impl Heart {
+    /// Whether it has beaten before, and now not for too long.
+    fn has_stopped(&mut self, beats: u64) -> bool {
+        match beats == 0 || beats != self.beats {
+            true => *self = Self { beats, silent: 0 },
+            false => self.silent += 1,
+        }
+        self.silent >= SILENT
+    }
+}
+
 struct Signals {
     terminate: tokio::signal::unix::Signal,
     interrupt: tokio::signal::unix::Signal,
@@ -233,5 +276,19 @@ impl Signals {
             _ = self.terminate.recv() => "SIGTERM",
             _ = self.interrupt.recv() => "SIGINT",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_hangs_once_its_pulse_has_stopped_for_long_enough_and_not_before_it_began() {
+        let mut heart = Heart::default();
+        let mut listen = |beats: u64, times: u32| (0..times).any(|_| heart.has_stopped(beats));
+        assert!(!listen(0, 100), "it has not begun");
+        assert!(!listen(1, SILENT) && !listen(2, SILENT), "slow, and there");
+        assert!(listen(2, 1));
     }
 }

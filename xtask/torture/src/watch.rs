@@ -29,6 +29,9 @@ struct Shared {
     seen: Mutex<Seen>,
 }
 
+/// A reader that has read nothing for so long may have locked itself up (librdkafka #5476), and another one takes over.
+const STUCK: Duration = Duration::from_secs(15);
+
 /// What was seen so far.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Seen {
@@ -51,12 +54,26 @@ impl Watch {
     pub(crate) fn start(bootstrap: &str, began: Instant) -> Result<Self> {
         let shared = Arc::new(Shared { began, stop: AtomicBool::new(false), seen: Mutex::default() });
         let topics: Vec<&str> = OUTPUTS.iter().map(|(topic, _)| *topic).chain([DEAD_LETTERS]).collect();
-        let follower = Follower::from_beginning(bootstrap, &topics)?;
-        let runner = Arc::clone(&shared);
+        let mut follower = Follower::from_beginning(bootstrap, &topics)?;
+        let (runner, bootstrap) = (Arc::clone(&shared), bootstrap.to_owned());
         let run = move || {
+            let (mut offsets, mut last) = (HashMap::new(), Instant::now());
             while !runner.stop.load(Ordering::Relaxed) {
                 // A broker that is away is found again; the verdict reads everything anew anyway.
-                let _ = follower.next(Duration::from_millis(100), |record| runner.take(record));
+                let seen = follower.next(Duration::from_millis(100), |record| {
+                    runner.take(record);
+                    offsets.insert((record.topic().to_owned(), record.partition()), record.offset() + 1);
+                });
+                if matches!(seen, Ok(Some(()))) {
+                    last = Instant::now();
+                } else if last.elapsed() > STUCK {
+                    last = Instant::now();
+                    // Brokers that are away now are asked again after as long.
+                    if let Ok(fresh) = Follower::from_offsets(&bootstrap, &topics, &offsets) {
+                        let stuck = std::mem::replace(&mut follower, fresh);
+                        std::thread::spawn(move || drop(stuck));
+                    }
+                }
             }
         };
         let thread = std::thread::Builder::new().name("watch".into()).spawn(run);

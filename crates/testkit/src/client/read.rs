@@ -1,6 +1,6 @@
 //! Reading topics as a careful user would: `read_committed`, from the beginning to the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use rdkafka::consumer::{BaseConsumer, Consumer};
@@ -85,6 +85,22 @@ impl Follower {
     /// When the broker does not answer.
     pub fn from_beginning(bootstrap: &str, topics: &[&str]) -> Result<Self> {
         Self::start(bootstrap, topics, |_, _, _| Ok(Offset::Beginning))
+    }
+
+    /// Follows these topics, which must exist, from these offsets of their partitions, and the others from their
+    /// beginning.
+    ///
+    /// # Errors
+    /// When the broker does not answer.
+    pub fn from_offsets(
+        bootstrap: &str,
+        topics: &[&str],
+        offsets: &HashMap<(String, i32), i64>,
+    ) -> Result<Self> {
+        Self::start(bootstrap, topics, |_, topic, partition| {
+            let offset = offsets.get(&(topic.to_owned(), partition));
+            Ok(offset.map_or(Offset::Beginning, |&offset| Offset::Offset(offset)))
+        })
     }
 
     fn start(
