@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::report::{Met, Report};
 
-/// Two runs of the same thing on the same machine differ by so much: measured with `saturate-*`, five runs each.
+/// What counts as noise. A first guess: how much two runs of the same thing differ has not been measured yet.
 const NOISE: f64 = 0.05;
 
 /// One thing that both reports know.
@@ -53,7 +53,7 @@ pub(crate) fn compare(before: &Path, after: &Path) -> Result<()> {
             println!("the target of {name} {says}");
         }
     }
-    println!("\nA difference of less than {:.0} % is noise.", NOISE * 100.0);
+    println!("\nA difference of less than {:.0} % is taken for noise.", NOISE * 100.0);
     Ok(())
 }
 
