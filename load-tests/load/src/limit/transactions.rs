@@ -153,12 +153,17 @@ pub(crate) fn consumer(brokers: &str, topic: &str) -> Result<BaseConsumer> {
         .set("queued.max.messages.kbytes", "32768")
         .create()
         .context("creating a consumer")?;
-    let mut assignment = TopicPartitionList::new();
-    for partition in 0..client::partitions(brokers, topic)? {
-        assignment.add_partition_offset(topic, partition, Offset::Beginning)?;
-    }
-    consumer.assign(&assignment).context("assigning partitions")?;
+    consumer.assign(&beginning(brokers, topic)?).context("assigning partitions")?;
     Ok(consumer)
+}
+
+/// All partitions of a topic, from their beginning.
+pub(crate) fn beginning(brokers: &str, topic: &str) -> Result<TopicPartitionList> {
+    let mut all = TopicPartitionList::new();
+    for partition in 0..client::partitions(brokers, topic)? {
+        all.add_partition_offset(topic, partition, Offset::Beginning)?;
+    }
+    Ok(all)
 }
 
 fn producer(arguments: &Arguments) -> Result<ThreadedProducer<Failures>> {
