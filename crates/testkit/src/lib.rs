@@ -7,6 +7,7 @@
 //! - [`broker`] starts Kafka in KRaft mode on free ports, or uses the cluster that `KAFKA_BROKERS` names.
 //! - [`process`] starts a service, waits for what it says, and kills it as a test wants.
 //! - [`proxy`] is a network that can be cut and slowed down.
+//! - [`usage`] tells what a process uses.
 //! - [`random`] gives the same numbers for a seed everywhere.
 //! - [`checker`] says what was lost, repeated or reordered.
 //! - `client` (with the feature of the same name) creates topics, produces, and reads topics to their end.
@@ -23,6 +24,7 @@ mod probe;
 pub mod process;
 pub mod proxy;
 pub mod random;
+pub mod usage;
 pub mod wait;
 
 pub use broker::{Broker, BrokerOptions};

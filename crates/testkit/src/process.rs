@@ -13,10 +13,8 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
 
 use crate::leash::Leash;
+use crate::usage::Usage;
 use crate::{Error, Result, wait};
-
-/// Linux counts CPU time for user space in hundredths of a second, on every platform.
-const MS_PER_TICK: u64 = 10;
 
 /// A child process, killed when dropped.
 #[derive(Debug)]
@@ -121,14 +119,7 @@ impl Process {
     /// # Errors
     /// When it has ended, or the operating system has no `/proc`.
     pub fn cpu_time(&self) -> Result<Duration> {
-        let what = format!("reading the CPU time of {}", self.name);
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).map_err(Error::io(&*what))?;
-        // The second field is the name in parentheses, which may hold spaces; the times are fields 14 and 15.
-        let fields: Vec<_> = stat.rsplit(')').next().unwrap_or("").split_whitespace().collect();
-        let ticks = |field: usize| fields.get(field - 3).and_then(|ticks| ticks.parse::<u64>().ok());
-        let ticks = ticks(14).zip(ticks(15)).map(|(user, kernel)| user + kernel);
-        let ticks = ticks.ok_or_else(|| Error::io(what)(std::io::Error::other(stat.clone())))?;
-        Ok(Duration::from_millis(ticks * MS_PER_TICK))
+        Ok(Usage::of(self.id())?.cpu)
     }
 
     fn signal(&self, signal: Signal) {

@@ -14,7 +14,6 @@ mod saturate;
 mod scenario;
 mod services;
 mod stream;
-mod usage;
 mod workload;
 mod zipf;
 

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use twinlane_testkit::Service;
 use twinlane_testkit::process::{ServiceOptions, free_port, http_get};
-
-use crate::usage::Usage;
+use twinlane_testkit::usage::Usage;
 
 /// Loading and warming up the models, and joining the group.
 pub(crate) const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -75,7 +74,7 @@ impl Running {
 
     /// What it uses now.
     pub(crate) fn usage(&mut self) -> Result<Usage> {
-        Usage::of(self.process())
+        Ok(Usage::of(self.process())?)
     }
 
     /// Fails when it has ended.

@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use clap::Subcommand;
 use serde::{Deserialize, Serialize};
-
-use crate::usage::Usage;
+use twinlane_testkit::usage::Usage;
 
 /// One part alone.
 #[derive(Debug, Subcommand)]

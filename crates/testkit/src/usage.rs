@@ -3,34 +3,39 @@
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use crate::{Error, Result};
 
 /// Linux counts a process's CPU time in hundredths of a second, on every platform.
 const MS_PER_TICK: u64 = 10;
 
 /// A process at one moment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Usage {
+pub struct Usage {
     /// Time that its threads have spent on a CPU, in user and kernel mode.
-    pub(crate) cpu: Duration,
+    pub cpu: Duration,
     /// Resident memory in bytes.
-    pub(crate) resident: u64,
-    pub(crate) threads: u64,
+    pub resident: u64,
+    /// Its threads.
+    pub threads: u64,
     /// Open file descriptors.
-    pub(crate) files: u64,
+    pub files: u64,
 }
 
 impl Usage {
     /// Of the process with this id.
-    pub(crate) fn of(process: u32) -> Result<Self> {
+    ///
+    /// # Errors
+    /// When it has ended, or the operating system has no `/proc`.
+    pub fn of(process: u32) -> Result<Self> {
         let folder = format!("/proc/{process}");
         let read = |name: &str| {
             let file = Path::new(&folder).join(name);
-            std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))
+            std::fs::read_to_string(&file).map_err(Error::io(format!("reading {}", file.display())))
         };
         let (stat, status) = (read("stat")?, read("status")?);
         let files = std::fs::read_dir(Path::new(&folder).join("fd")).map_or(0, Iterator::count) as u64;
-        let cpu = cpu(&stat).with_context(|| format!("no CPU time in {folder}/stat"))?;
+        let strange = || Error::io(format!("reading {folder}/stat"))(std::io::Error::other(stat.clone()));
+        let cpu = cpu(&stat).ok_or_else(strange)?;
         let resident = line(&status, "VmRSS:").unwrap_or(0) * 1024;
         Ok(Self { cpu, resident, threads: line(&status, "Threads:").unwrap_or(0), files })
     }
