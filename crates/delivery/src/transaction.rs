@@ -4,9 +4,9 @@
 //! ```text
 //!          Produce                 SendOffsets                  End
 //!  begin ─────────────► Produced ─────────────► OffsetsSent ─────────► Committed
-//!     │                    │                        │  ▲
-//!     │ must abort,        │ must abort, cancelled, │  └── again: its outcome is resolved, never guessed
-//!     │ cancelled          │ no valid member        │ must abort: the client never asked for the end
+//!     │                    │                        │
+//!     │ must abort,        │ must abort, cancelled, │ must abort: the client never asked for the end
+//!     │ cancelled          │ no valid member        │
 //!     └──────────► Abort ◄─┴────────────────────────┘
 //!                    │ done                 anything that cannot be aborted
 //!                    ▼                                   │
@@ -26,13 +26,11 @@ pub enum Request {
     Abort,
 }
 
-/// What came back.
+/// What came back in the end; whoever asks may have asked the same several times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Reply {
     /// It is done.
     Done,
-    /// The outcome is open; the same request may be sent again.
-    Again,
     /// The transaction must be aborted, or we want that it be.
     MustAbort,
     /// This producer is of no use any more.
@@ -61,7 +59,6 @@ impl Request {
         use Request::{Abort, End, Produce, SendOffsets};
         match (self, reply) {
             (_, Reply::Broken) => Next::Lost,
-            (same, Reply::Again) => Next::Ask(same),
             (Produce, Reply::Done) => Next::Ask(SendOffsets),
             (SendOffsets, Reply::Done) => Next::Ask(End),
             (End, Reply::Done) => Next::Committed,
@@ -81,7 +78,7 @@ mod tests {
 
     fn reply() -> impl Strategy<Value = Reply> {
         prop_oneof![
-            4 => Just(Reply::Done), 2 => Just(Reply::Again), 1 => Just(Reply::MustAbort), 1 => Just(Reply::Broken)
+            4 => Just(Reply::Done), 1 => Just(Reply::MustAbort), 1 => Just(Reply::Broken)
         ]
     }
 

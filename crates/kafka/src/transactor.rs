@@ -140,7 +140,6 @@ impl Drop for Transactor {
 
 /// What stopped a transaction, by what to do next.
 enum Stop {
-    Again,
     Abort(&'static str),
     Fatal(RDKafkaErrorCode),
 }
@@ -188,7 +187,6 @@ impl Worker {
         loop {
             let reply = match self.ask(request, &window) {
                 Ok(()) => Reply::Done,
-                Err(Stop::Again) => Reply::Again,
                 Err(Stop::Abort(cause)) => {
                     self.tell_of_abort(cause, &window);
                     // Asked now: with the abort librdkafka forgets why.
@@ -412,10 +410,6 @@ fn sort(error: KafkaError, what: &'static str) -> Stop {
         KafkaError::Transaction(inner) if inner.txn_requires_abort() => {
             tracing::info!(%error, what, "the transaction must be aborted");
             Stop::Abort(what)
-        }
-        _ if is_retriable(&error) => {
-            tracing::warn!(%error, what, "asking again");
-            Stop::Again
         }
         _ => {
             tracing::warn!(%error, what, "the producer cannot go on");

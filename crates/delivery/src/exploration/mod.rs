@@ -1,7 +1,7 @@
 //! The delivery argument, checked by exhaustive exploration: two workers with the real [`Delivery`](crate::Delivery) each,
 //! against a model of what Kafka promises. Every interleaving is visited in which records arrive and are settled, windows
-//! are produced, committed, aborted or lost, members are expelled and rejoin (told of it or not), partitions move, transactions time out, and
-//! workers crash and restart, each fault up to a stated number of times.
+//! are produced, committed, aborted or lost, members are expelled and rejoin (told of it or not), partitions move,
+//! transactions time out, and workers crash and restart, each fault up to a stated number of times.
 //!
 //! The model's broker fences what the real one does: a producer whose epoch is over, and a group generation that is over.
 //! It does not know who owns a partition. So each of the rules in [`world::Rules`] can be taken out, and then the
