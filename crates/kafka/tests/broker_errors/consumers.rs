@@ -1,6 +1,6 @@
 //! What a consumer makes of it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 use rdkafka::{
@@ -12,7 +12,7 @@ use rdkafka::{
     },
 };
 use twinlane_delivery::{Answer, Ledger};
-use twinlane_kafka::{Error, Inbound, Outcome, Topics};
+use twinlane_kafka::{Error, Inbound, Outcome, Pulse, Topics};
 
 use crate::support::{Cluster, EVENTS, GROUP, LIMIT, outcome_of, wait_for};
 
@@ -225,6 +225,20 @@ fn a_member_that_comes_back_as_another_drops_what_it_had_and_vouches_for_nothing
 }
 
 #[test]
+fn a_client_that_answers_has_a_pulse() {
+    let cluster = Cluster::start();
+    let (consumer, _inbound) = cluster.consumer();
+    let pulse = Pulse::default();
+    assert_eq!(pulse.beats(), 0, "it has not begun");
+    consumer.beat(pulse.clone());
+    let until = Instant::now() + LIMIT;
+    while pulse.beats() < 3 {
+        assert!(Instant::now() < until, "{} beats", pulse.beats());
+        let _ = crossbeam_channel::after(Duration::from_millis(20)).recv();
+    }
+}
+
+#[test]
 fn a_broken_client_ends_the_stage_whatever_broke_it() {
     let mut cluster = Cluster::start();
     cluster.connection.consumer.insert("group.instance.id".into(), "one of a kind".into());
@@ -240,7 +254,7 @@ fn a_broken_client_ends_the_stage_whatever_broke_it() {
 fn a_stop_ends_what_waits_for_brokers_that_are_away() {
     let cluster = Cluster::start();
     cluster.mock.broker_down(-1).expect("scripted");
-    let began = std::time::Instant::now();
+    let began = Instant::now();
     let (consumer, inbound) = cluster.consumer();
     let transactor = cluster.transactor("away", &consumer);
     consumer.stop();
