@@ -11,7 +11,7 @@ use twinlane_testkit::client::{Follower, Outgoing, Producer, Record};
 use twinlane_testkit::{Broker, BrokerOptions, client};
 
 use crate::cores::Cores;
-use crate::limit::{Pace, Stretch};
+use crate::limit::{Pace, Stretch, WARM_UP};
 use crate::progress::Pulse;
 use crate::services::{How, READY_LIMIT, Running};
 use crate::workload::{PARTITIONS, SOURCE, Workload};
@@ -49,8 +49,6 @@ pub(crate) struct Drained {
     pub(crate) course: Vec<(f64, f64)>,
 }
 
-/// The part of the events that comes before anything is measured.
-const WARM_UP: f64 = 0.1;
 const QUIET: Duration = Duration::from_secs(30);
 const SAMPLE: Duration = Duration::from_millis(250);
 

@@ -117,7 +117,7 @@ fn run(name: &str, out: Option<PathBuf>, binaries: &std::path::Path) -> Result<(
         saturate::measure(drain, &place, &mut report).with_context(|| drain.name.clone())?;
     }
     for stream in &scenario.streams {
-        stream::run(stream, &place, &interrupted, &mut report).with_context(|| stream.name.clone())?;
+        stream::run(stream, &place, &mut report).with_context(|| stream.name.clone())?;
     }
     for target in &scenario.targets {
         let ratio = target.judge(&report.figures)?;

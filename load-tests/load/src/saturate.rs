@@ -3,7 +3,8 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::atomic::AtomicBool;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -33,7 +34,7 @@ pub(crate) struct Place<'a> {
     pub(crate) data: &'a Path,
     pub(crate) out: &'a Path,
     pub(crate) cores: &'a Cores,
-    pub(crate) interrupted: &'a AtomicBool,
+    pub(crate) interrupted: &'a Arc<AtomicBool>,
 }
 
 /// Measures one drain and its limits, into the report.
@@ -216,7 +217,9 @@ fn limit(which: &str, arguments: &[&str], place: &Place<'_>) -> Result<Pace> {
     let mut command = Command::new(taskset);
     command.args([flag, core]).arg(program).args(["limit", which]).args(arguments);
     let mut process = Process::start(which, command, output.path(), None)?;
-    let ended = wait::until(LIMIT, || process.ended());
+    let interrupted = || place.interrupted.load(Ordering::SeqCst);
+    let ended = wait::until(LIMIT, || process.ended().or_else(|| interrupted().then(String::new)));
+    ensure!(!interrupted(), "interrupted; everything is stopped");
     let text = std::fs::read_to_string(output.path()).context("reading what a limit says")?;
     if ended.is_none() {
         bail!("the limit `{which}` does not end:\n{text}");

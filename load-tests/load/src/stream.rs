@@ -105,12 +105,7 @@ impl Generator {
 }
 
 /// Runs one stream, into the report.
-pub(crate) fn run(
-    stream: &Stream,
-    place: &Place<'_>,
-    interrupted: &Arc<AtomicBool>,
-    report: &mut Report,
-) -> Result<()> {
+pub(crate) fn run(stream: &Stream, place: &Place<'_>, report: &mut Report) -> Result<()> {
     let name = &stream.name;
     let outputs = stream.workload.scores();
     let folder = tempfile::tempdir().context("creating a folder")?;
@@ -145,13 +140,14 @@ pub(crate) fn run(
     let follower = Follower::from_end(broker.bootstrap(), outputs)?;
     let began = Instant::now() + Duration::from_millis(200);
     let counted = began + Duration::from_secs_f64(stream.warm_up_seconds);
-    let generator = Generator::start(broker.bootstrap(), events, schedule, began, Arc::clone(interrupted))?;
+    let generator =
+        Generator::start(broker.bootstrap(), events, schedule, began, Arc::clone(place.interrupted))?;
     let mut course = Course::new(outputs, &services);
     let mut account = Account::new(outputs.len(), counted);
     let (mut pulse, mut sampled, mut last) = (Pulse::new(), began, Instant::now());
     let (mut sent, mut ended) = (0, false);
     while account.through() < count {
-        if interrupted.load(Ordering::SeqCst) {
+        if place.interrupted.load(Ordering::SeqCst) {
             bail!("interrupted; everything is stopped");
         }
         let answer = follower.next(Duration::from_millis(20), |record| {

@@ -16,8 +16,8 @@ const TRIVIAL: &str = "crates/inference/tests/models/linear.onnx";
 pub(crate) const PARTITIONS: i32 = 3;
 /// The topic with the events.
 pub(crate) const SOURCE: &str = "load.events";
-/// The topics with the answers of a worker, or what a router has routed.
-pub(crate) const PIPELINE: &str = "load";
+/// The pipeline's name, with which the topics between router and workers begin.
+const PIPELINE: &str = "load";
 
 /// Which events, and which tasks they lead to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]

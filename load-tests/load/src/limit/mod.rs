@@ -12,6 +12,11 @@ use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 use twinlane_testkit::usage::Usage;
 
+/// After so long without a record no more will come.
+const QUIET: Duration = Duration::from_secs(10);
+/// The part of the records that comes before anything is measured.
+pub(crate) const WARM_UP: f64 = 0.1;
+
 /// One part alone.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Limit {

@@ -11,7 +11,7 @@ use twinlane_record::{EventDecoder, Format, SchemaFolder};
 use twinlane_testkit::cache;
 use twinlane_testkit::client::Follower;
 
-use super::{Pace, Stretch};
+use super::{Pace, QUIET, Stretch};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -37,9 +37,6 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
 }
-
-/// Nobody answers any more.
-const QUIET: Duration = Duration::from_secs(10);
 
 /// Runs the model on the first events of the pipeline's source.
 pub(crate) fn run(arguments: &Arguments) -> Result<Pace> {

@@ -7,7 +7,7 @@ use clap::Args;
 use rdkafka::consumer::Consumer as _;
 use twinlane_testkit::client::{self, Outgoing, Producer};
 
-use super::{Pace, Stretch, transactions};
+use super::{Pace, QUIET, Stretch, WARM_UP, transactions};
 
 #[derive(Debug, Args)]
 pub(crate) struct Consume {
@@ -38,9 +38,6 @@ pub(crate) struct Produce {
 
 /// What is over sooner goes on: CPU time comes in hundredths of a second.
 const AT_LEAST: Duration = Duration::from_secs(3);
-const QUIET: Duration = Duration::from_secs(10);
-/// The part of the records that comes before anything is measured.
-const WARM_UP: f64 = 0.1;
 
 /// Reads the records again and again, and measures after a tenth of the first pass.
 pub(crate) fn consume(arguments: &Consume) -> Result<Pace> {

@@ -15,7 +15,7 @@ use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProd
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList, bindings};
 use twinlane_testkit::client::{self, Follower};
 
-use super::{Pace, Stretch};
+use super::{Pace, QUIET, Stretch, WARM_UP};
 
 #[derive(Debug, Args)]
 pub(crate) struct Arguments {
@@ -39,10 +39,7 @@ pub(crate) struct Arguments {
 }
 
 const LIMIT: Duration = Duration::from_secs(30);
-const QUIET: Duration = Duration::from_secs(10);
 const SAMPLES: usize = 1000;
-/// The part of the records that comes before anything is measured.
-const WARM_UP: f64 = 0.1;
 
 /// What is produced for a record.
 pub(crate) struct Sample {
