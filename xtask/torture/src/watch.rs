@@ -29,7 +29,8 @@ struct Shared {
     seen: Mutex<Seen>,
 }
 
-/// A reader that has read nothing for so long may have locked itself up (librdkafka #5476), and another one takes over.
+/// A reader that has read nothing of a partition for so long may have locked itself up (librdkafka #5476) or forgotten the
+/// partition (#5153, seen here after all brokers had been away), and another one takes over.
 const STUCK: Duration = Duration::from_secs(15);
 
 /// What was seen so far.
@@ -57,18 +58,25 @@ impl Watch {
         let mut follower = Follower::from_beginning(bootstrap, &topics)?;
         let (runner, bootstrap) = (Arc::clone(&shared), bootstrap.to_owned());
         let run = move || {
-            let (mut offsets, mut last) = (HashMap::new(), Instant::now());
+            // Where to go on in each partition, and when it was read last.
+            let mut places: HashMap<(String, i32), (i64, Instant)> = HashMap::new();
+            let (mut began, mut looked) = (Instant::now(), Instant::now());
             while !runner.stop.load(Ordering::Relaxed) {
                 // A broker that is away is found again; the verdict reads everything anew anyway.
-                let seen = follower.next(Duration::from_millis(100), |record| {
+                let _ = follower.next(Duration::from_millis(100), |record| {
                     runner.take(record);
-                    offsets.insert((record.topic().to_owned(), record.partition()), record.offset() + 1);
+                    let place = (record.topic().to_owned(), record.partition());
+                    places.insert(place, (record.offset() + 1, Instant::now()));
                 });
-                if matches!(seen, Ok(Some(()))) {
-                    last = Instant::now();
-                } else if last.elapsed() > STUCK {
-                    last = Instant::now();
+                if looked.elapsed() < STUCK / 5 {
+                    continue;
+                }
+                looked = Instant::now();
+                let is_stuck = |read: Instant| read.max(began).elapsed() > STUCK;
+                if places.is_empty() && is_stuck(began) || places.values().any(|(_, read)| is_stuck(*read)) {
+                    let offsets = places.iter().map(|(place, (offset, _))| (place.clone(), *offset)).collect();
                     // Brokers that are away now are asked again after as long.
+                    began = Instant::now();
                     if let Ok(fresh) = Follower::from_offsets(&bootstrap, &topics, &offsets) {
                         let stuck = std::mem::replace(&mut follower, fresh);
                         std::thread::spawn(move || drop(stuck));
