@@ -1,8 +1,8 @@
 //! How much may be in flight. One budget of records and bytes covers everything that arrived and is not yet
 //! committed: decoding, queues, model runs and windows alike.
 //!
-//! Two marks, far apart: `pause` on a librdkafka consumer throws away what it had fetched ahead, so flipping
-//! at a single mark would fetch every record several times.
+//! Two marks, far apart: pressure that lasts becomes a `pause` of the librdkafka consumer, which throws away what it had
+//! fetched ahead, so flipping at a single mark would fetch every record several times.
 
 /// The most that may be in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -98,6 +98,22 @@ impl Pulse {
     }
 }
 
+/// Whether the stage wants records. Mostly it is only for some milliseconds that it does not, and then the thread that
+/// polls waits: a `pause` throws away what was fetched, and librdkafka 2.12 looks for partitions that may be fetched again
+/// once a second only. But whoever does not poll serves no rebalance either, so past [`HOLD_OFF`] partitions are paused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Intake {
+    #[default]
+    Open,
+    /// Nothing is polled, since then.
+    Held(Instant),
+    /// All partitions are paused, and polling goes on.
+    Paused,
+}
+
+/// How long a rebalance may wait for a stage that wants no records.
+const HOLD_OFF: Duration = Duration::from_millis(500);
+
 /// librdkafka's consumer with our callbacks.
 pub(crate) type Client = BaseConsumer<Context>;
 
@@ -139,7 +155,8 @@ impl Consumer {
             below_start,
             stopping: stopping.clone(),
             stage_gone,
-            paused: Arc::default(),
+            intake: Arc::default(),
+            some_held: AtomicBool::new(false),
             remade: Remade::default(),
             held: Mutex::default(),
             holds_as: Mutex::default(),
@@ -170,27 +187,34 @@ impl Consumer {
         Membership(self.client.clone())
     }
 
-    /// Stops fetching all assigned partitions, and those that come; polling goes on.
+    /// Hands over no records until [`Consumer::resume`]; see [`Intake`].
     pub fn pause(&self) {
         let client = self.client.get();
-        let mut paused = client.context().paused();
-        *paused = true;
-        with_assignment(&client, "pause", |all| client.pause(all));
+        let mut intake = client.context().intake();
+        if *intake == Intake::Open {
+            *intake = Intake::Held(Instant::now());
+        }
     }
 
     /// Stops fetching one partition, until [`Consumer::resume`] does not except it.
     pub fn hold(&self, partition: &TopicPartition) {
+        self.client.get().context().some_held.store(true, Ordering::Release);
         // It may have gone meanwhile.
         if let Err(error) = self.client.get().pause(&listed(std::slice::from_ref(partition))) {
             tracing::debug!(%error, %partition, "hold");
         }
     }
 
-    /// Fetches all assigned partitions again, except `halted`.
+    /// Hands over records again, of all assigned partitions except `halted`.
     pub fn resume(&self, halted: &[TopicPartition]) {
         let client = self.client.get();
-        let mut paused = client.context().paused();
-        *paused = false;
+        let mut intake = client.context().intake();
+        let before = std::mem::replace(&mut *intake, Intake::Open);
+        let was_held = client.context().some_held.swap(!halted.is_empty(), Ordering::AcqRel);
+        // None is paused, so none is to be resumed, which would throw away what was fetched of it.
+        if matches!(before, Intake::Held(_)) && !was_held {
+            return;
+        }
         with_assignment(&client, "resume", |all| {
             let mut list = TopicPartitionList::new();
             for element in all.elements() {
@@ -268,10 +292,12 @@ pub(crate) struct Context {
     stopping: Arc<AtomicBool>,
     /// Disconnected once the stage is gone. The channel of events does not tell: what waits in it lives on.
     stage_gone: Receiver<()>,
-    /// Whether the stage wants partitions paused. librdkafka remembers that per partition, also over the time
+    /// Whether the stage wants records. librdkafka remembers per partition that it is paused, also over the time
     /// in which another member has it, so each that comes is set to what holds now. Locked around the calls,
     /// or a pause and an assignment that cross would leave a partition behind.
-    paused: Arc<Mutex<bool>>,
+    intake: Arc<Mutex<Intake>>,
+    /// A partition was held alone, and may be paused.
+    some_held: AtomicBool,
     pub(crate) remade: Remade,
     /// What the stage holds: partitions that it was given and has not let go. The client does not say once it is fenced.
     held: Mutex<Vec<TopicPartition>>,
@@ -334,7 +360,8 @@ impl Context {
             below_start: self.below_start.clone(),
             stopping: self.stopping.clone(),
             stage_gone: self.stage_gone.clone(),
-            paused: self.paused.clone(),
+            intake: self.intake.clone(),
+            some_held: AtomicBool::new(false),
             remade: Remade::default(),
             held: Mutex::default(),
             holds_as: Mutex::default(),
@@ -388,9 +415,9 @@ impl Context {
         self.held().extend(partitions);
         self.tell(Inbound::Assigned(read));
         let assigned = client.incremental_assign(&offsets).and_then(|()| {
-            let paused = self.paused();
+            let intake = self.intake();
             client.pause(&not_read)?;
-            if *paused { client.pause(&reading) } else { client.resume(&reading) }
+            if *intake == Intake::Paused { client.pause(&reading) } else { client.resume(&reading) }
         });
         if let Err(source) = assigned {
             self.tell(Inbound::Failed(Error::Client { what: "assign partitions".into(), source }));
@@ -400,9 +427,23 @@ impl Context {
         }
     }
 
-    pub(crate) fn paused(&self) -> MutexGuard<'_, bool> {
-        // A bool is whole whatever panicked while it was locked.
-        self.paused.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn intake(&self) -> MutexGuard<'_, Intake> {
+        // It is whole whatever panicked while it was locked.
+        self.intake.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nothing is to be polled now; what lasts becomes a pause.
+    pub(crate) fn holds_off(&self, client: &Client) -> bool {
+        let mut intake = self.intake();
+        match *intake {
+            Intake::Open | Intake::Paused => false,
+            Intake::Held(since) if since.elapsed() < HOLD_OFF => true,
+            Intake::Held(_) => {
+                *intake = Intake::Paused;
+                with_assignment(client, "pause", |all| client.pause(all));
+                false
+            }
+        }
     }
 
     /// Asks for the offsets until the brokers answer; heartbeats go on meanwhile. `None`: stopping.

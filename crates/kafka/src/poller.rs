@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, Sender};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList, consumer::Consumer as _, error::KafkaError,
     message::BorrowedMessage, types::RDKafkaErrorCode,
@@ -17,7 +17,7 @@ use twinlane_record::Envelope;
 
 use crate::{
     Error, Inbound,
-    consumer::{ASK_AGAIN, Client, Command, SETTLE, join, listed, named},
+    consumer::{ASK_AGAIN, Client, Command, Intake, SETTLE, join, listed, named},
     error::{is_authorisation, is_missing},
     membership::Current,
     message, pause,
@@ -31,6 +31,8 @@ const GULP: usize = 256;
 /// outside of the stage's budget.
 const GULP_BYTES: usize = 1 << 20;
 const POLL: Duration = Duration::from_millis(50);
+/// Between two questions whether the stage wants records again.
+const HELD: Duration = Duration::from_millis(1);
 /// Between two questions for a topic that is missing, and how long each may take.
 const MISSING_ASK: Duration = Duration::from_secs(1);
 
@@ -47,6 +49,9 @@ pub(crate) struct Poller {
     orders: Receiver<Command>,
     /// One allocation per topic name instead of one per record.
     topics: HashMap<String, Arc<str>>,
+    /// The topic of the last record, by librdkafka's own handle for it, and its name. It belongs to the client: forget it
+    /// with that.
+    last_topic: Option<(usize, Arc<str>)>,
     last_complaint: Option<Instant>,
     /// How long a topic may be missing before that is believed.
     missing_grace: Duration,
@@ -71,6 +76,7 @@ impl Poller {
             inbound,
             orders,
             topics: HashMap::new(),
+            last_topic: None,
             last_complaint: None,
             missing_grace,
             missing_since: None,
@@ -81,10 +87,12 @@ impl Poller {
     /// Until the stage stops it or is gone.
     pub(crate) fn run(mut self) {
         loop {
-            match self.orders.try_recv() {
+            let holds_off = self.client.context().holds_off(&self.client);
+            match self.orders.recv_timeout(if holds_off { HELD } else { Duration::ZERO }) {
                 Ok(Command::Rewind(partitions)) => self.rewind(partitions),
-                Ok(Command::Stop) | Err(crossbeam_channel::TryRecvError::Disconnected) => break,
-                Err(crossbeam_channel::TryRecvError::Empty) => {}
+                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) if holds_off => continue,
+                Err(RecvTimeoutError::Timeout) => {}
             }
             self.halt_remade();
             let missing = self.missing_topic().map(|topic| Inbound::Failed(Error::MissingTopic(topic)));
@@ -128,6 +136,11 @@ impl Poller {
     }
 
     fn envelope(&mut self, message: &BorrowedMessage<'_>) -> Envelope {
+        // Records mostly come in long rows of one topic.
+        let handle = message::topic_handle(message);
+        if let Some((_, topic)) = self.last_topic.as_ref().filter(|(last, _)| *last == handle) {
+            return message::copied(message, topic.clone());
+        }
         let topic = match self.topics.get(message.topic()) {
             Some(topic) => topic.clone(),
             None => {
@@ -136,6 +149,7 @@ impl Poller {
                 topic
             }
         };
+        self.last_topic = Some((handle, topic.clone()));
         message::copied(message, topic)
     }
 
@@ -186,6 +200,7 @@ impl Poller {
         let client = join(&self.config, context.anew())?;
         self.current.replace(client.clone());
         let former = std::mem::replace(&mut self.client, client);
+        self.last_topic = None;
         // Ending takes it a while, so that happens here, and not where somebody lets go of it last.
         let end = move || {
             while Arc::strong_count(&former) > 1 {
@@ -292,8 +307,8 @@ impl Poller {
             self.client.incremental_unassign(&again)?;
             self.client.incremental_assign(&again)?;
             let context = self.client.context();
-            let paused = context.paused();
-            if *paused {
+            let intake = context.intake();
+            if *intake == Intake::Paused {
                 self.client.pause(&again)?;
             }
         }

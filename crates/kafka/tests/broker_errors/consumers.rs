@@ -14,7 +14,7 @@ use rdkafka::{
 use twinlane_delivery::{Answer, Ledger};
 use twinlane_kafka::{Error, Inbound, Outcome, Pulse, Topics};
 
-use crate::support::{Cluster, EVENTS, GROUP, LIMIT, outcome_of, wait_for};
+use crate::support::{Cluster, EVENTS, GROUP, LIMIT, outcome_of, partition, wait_for};
 
 /// Puts one record on the topic that is read.
 fn produce(cluster: &Cluster) {
@@ -282,4 +282,64 @@ fn a_sign_in_that_is_refused_ends_the_stage_and_a_start() {
     let topics = Topics::connect(&cluster.connection).expect("the settings are fine");
     let error = topics.describe(&[EVENTS.into()]).expect_err("nobody is let in");
     assert_unauthorised(&error, "sign in", "SASL at start");
+}
+
+/// Whether records come within this time.
+fn records_within(inbound: &Receiver<Inbound>, time: Duration) -> Option<usize> {
+    let until = Instant::now() + time;
+    loop {
+        match inbound.recv_deadline(until) {
+            Ok(event) => match records(event) {
+                Some(count) => return Some(count),
+                None => continue,
+            },
+            Err(_) => return None,
+        }
+    }
+}
+
+#[test]
+fn a_stage_that_wants_no_records_for_a_moment_gets_them_at_once_when_it_does() {
+    let cluster = Cluster::start();
+    produce(&cluster);
+    let (consumer, inbound) = cluster.consumer();
+    assert_eq!(wait_for(&inbound, records), 1);
+    consumer.pause();
+    produce(&cluster);
+    assert_eq!(records_within(&inbound, Duration::from_millis(300)), None, "it wants none");
+    consumer.resume(&[]);
+    // librdkafka would take up to a second to look at partitions that were paused.
+    assert_eq!(records_within(&inbound, Duration::from_millis(200)), Some(1), "they were fetched meanwhile");
+}
+
+#[test]
+fn a_stage_that_wants_no_records_for_long_still_follows_its_group_and_gets_them_in_the_end() {
+    let cluster = Cluster::start();
+    produce(&cluster);
+    let (consumer, inbound) = cluster.consumer();
+    assert_eq!(wait_for(&inbound, records), 1);
+    consumer.pause();
+    let (_second, _events) = cluster.consumer();
+    // Another member has come: the group asks for what it shares, and somebody has to poll to hear that.
+    wait_for(&inbound, |event| match event {
+        Inbound::Records(_) => panic!("it wants none"),
+        Inbound::Revoked { .. } | Inbound::Assigned(_) => Some(()),
+        _ => None,
+    });
+    produce(&cluster);
+    assert_eq!(records_within(&inbound, Duration::from_secs(1)), None, "it wants none still");
+    consumer.resume(&[]);
+}
+
+#[test]
+fn a_partition_that_was_held_alone_is_read_again_whatever_pressure_there_was() {
+    let cluster = Cluster::start();
+    produce(&cluster);
+    let (consumer, inbound) = cluster.consumer();
+    assert_eq!(wait_for(&inbound, records), 1);
+    consumer.hold(&partition());
+    consumer.pause();
+    produce(&cluster);
+    consumer.resume(&[]);
+    assert_eq!(wait_for(&inbound, records), 1, "it is held no more");
 }
