@@ -35,7 +35,7 @@ impl Bare {
         let pack = |rows: &[Row]| {
             let mut packer = Packer::new(&self.binding);
             // A row that cannot be packed is zeros, which cost the model the same.
-            packer.pack(rows);
+            packer.pack(&rows.iter().collect::<Vec<_>>());
             (rows.len(), packer)
         };
         self.batches = rows.chunks(size.max(1)).map(pack).collect();

@@ -11,6 +11,7 @@ mod batcher;
 mod contract;
 mod convert;
 mod device;
+mod divide;
 mod error;
 mod load;
 pub mod metric_names;

@@ -130,7 +130,7 @@ fn trial(
     profile: &Profile,
 ) -> Result<Placement, String> {
     let mut packer = Packer::new(binding);
-    packer.pack(&[warm_up::row(specs)]);
+    packer.pack(&[&warm_up::row(specs)]);
     let run = |session: &mut Session| -> ort::Result<()> {
         let inputs = packer.views()?;
         session.run_with_options(inputs.as_slice(), &binding.reads_only()?).map(drop)

@@ -10,6 +10,7 @@ use twinlane_record::{Output, Reason, Rejection};
 use crate::{
     Error, ModelSource, OnnxRuntime, RunError, answers,
     contract::Binding,
+    divide::divide,
     load::{self, Loaded},
     metric_names::ModelMetrics,
     pack::Packer,
@@ -76,7 +77,7 @@ impl Model {
         let began = Instant::now();
         for batch in warm_up::batches(self.max_batch) {
             let started = Instant::now();
-            let rows = vec![row.clone(); batch];
+            let rows = vec![&row; batch];
             self.attempt(&rows).map_err(|failure| Error::WarmUp {
                 task: self.task.to_string(),
                 batch,
@@ -107,17 +108,28 @@ impl Model {
             return Ok(Vec::new());
         }
         let started = Instant::now();
-        let answers = match self.attempt(rows) {
-            Ok(answers) => Ok(answers),
-            Err(failure) => self.isolate(rows, failure),
+        let runs = match self.device {
+            Device::Cpu => divide(&self.packer.lengths(rows)),
+            // A GPU computes padding beside the rest, and each run costs it more than that.
+            _ => vec![(0..rows.len()).collect()],
         };
+        let mut answers: Vec<Option<Answer>> = rows.iter().map(|_| None).collect();
+        for run in runs {
+            let part: Vec<&Row> = run.iter().map(|&row| &rows[row]).collect();
+            let answered = match self.attempt(&part) {
+                Ok(answered) => answered,
+                Err(failure) => self.isolate(&part, failure)?,
+            };
+            run.into_iter().zip(answered).for_each(|(row, answer)| answers[row] = Some(answer));
+        }
         self.metrics.batch_size.record(rows.len() as f64);
         self.metrics.run_seconds.record(started.elapsed().as_secs_f64());
-        answers
+        // A row without an answer makes the answers fewer than the rows, which the caller refuses.
+        Ok(answers.into_iter().flatten().collect())
     }
 
     /// A failed batch, cut into halves until each failure is one row's.
-    fn isolate(&mut self, rows: &[Row], failure: Failure) -> Result<Vec<Answer>, RunError> {
+    fn isolate(&mut self, rows: &[&Row], failure: Failure) -> Result<Vec<Answer>, RunError> {
         tracing::warn!(
             task = %self.task,
             rows = rows.len(),
@@ -155,10 +167,10 @@ impl Model {
 
     fn probe(&mut self) -> Result<(), RunError> {
         let row = warm_up::row(&self.specs);
-        self.attempt(&[row]).map(drop).map_err(Failure::into_run_error)
+        self.attempt(&[&row]).map(drop).map_err(Failure::into_run_error)
     }
 
-    fn attempt(&mut self, rows: &[Row]) -> Result<Vec<Answer>, Failure> {
+    fn attempt(&mut self, rows: &[&Row]) -> Result<Vec<Answer>, Failure> {
         let rejected = self.packer.pack(rows);
         let inputs = self.packer.views().map_err(|why| Failure::Run(why.to_string()))?;
         let outputs = self

@@ -49,9 +49,24 @@ impl Packer {
         Self { inputs: inputs.collect(), longest: vec![0; binding.step_groups] }
     }
 
+    /// For each row its steps in each group that is padded to one length.
+    pub(crate) fn lengths(&self, rows: &[Row]) -> Vec<Vec<usize>> {
+        let of_row = |row: &Row| {
+            let mut lengths = vec![0; self.longest.len()];
+            for input in &self.inputs {
+                if let Some(steps) = input.bound.steps {
+                    let length = steps.exactly.unwrap_or(row.tensors[input.bound.in_row].steps).max(1);
+                    lengths[steps.group] = lengths[steps.group].max(length);
+                }
+            }
+            lengths
+        };
+        rows.iter().map(of_row).collect()
+    }
+
     /// Fills the buffers. A row with a number that its tensor cannot hold is packed as zeros and reported; it
     /// must not be answered with what the model makes of them.
-    pub(crate) fn pack(&mut self, rows: &[Row]) -> Vec<(usize, Rejection)> {
+    pub(crate) fn pack(&mut self, rows: &[&Row]) -> Vec<(usize, Rejection)> {
         // One step at least: kernels divide by it and reshape to it, and a mask says that it is padding.
         self.longest.fill(1);
         for input in &self.inputs {
@@ -117,7 +132,7 @@ impl Buffer {
 
 /// One tensor of all rows of a batch.
 struct Column<'a> {
-    rows: &'a [Row],
+    rows: &'a [&'a Row],
     bound: &'a BoundInput,
     width: usize,
     /// Numbers per row, padding included.
@@ -209,10 +224,12 @@ mod tests {
     #[test]
     fn sequences_are_padded_to_the_longest_of_the_batch() {
         let mut packer = packer(Element::F32, STEPS, &[2]);
-        assert!(packer.pack(&[row(1, &[1., 2.]), row(0, &[]), row(2, &[3., 4., 5., 6.])]).is_empty());
+        assert!(
+            packer.pack(&[row(1, &[1., 2.]), row(0, &[]), row(2, &[3., 4., 5., 6.])].each_ref()).is_empty()
+        );
         assert_eq!(packer.inputs[0].shape, [3, 2, 2]);
         assert_eq!(f32_cells(&packer), [1., 2., 0., 0., 0., 0., 0., 0., 3., 4., 5., 6.]);
-        assert!(packer.pack(&[row(1, &[7., 8.])]).is_empty());
+        assert!(packer.pack(&[row(1, &[7., 8.])].each_ref()).is_empty());
         assert_eq!(
             (packer.inputs[0].shape.as_slice(), f32_cells(&packer)),
             ([1, 1, 2].as_slice(), [7., 8.].as_slice())
@@ -222,7 +239,7 @@ mod tests {
     #[test]
     fn a_batch_of_empty_sequences_still_has_one_padded_step() {
         let mut packer = packer(Element::F32, STEPS, &[1]);
-        assert!(packer.pack(&[row(0, &[]), row(0, &[])]).is_empty());
+        assert!(packer.pack(&[row(0, &[]), row(0, &[])].each_ref()).is_empty());
         assert_eq!(
             (packer.inputs[0].shape.as_slice(), f32_cells(&packer)),
             ([2, 1, 1].as_slice(), [0., 0.].as_slice())
@@ -233,7 +250,7 @@ mod tests {
     fn a_fixed_number_of_steps_is_always_filled() {
         let steps = Some(Steps { group: 0, max: 3, exactly: Some(3) });
         let mut packer = packer(Element::F32, steps, &[]);
-        packer.pack(&[row(1, &[9.])]);
+        packer.pack(&[row(1, &[9.])].each_ref());
         assert_eq!(
             (packer.inputs[0].shape.as_slice(), f32_cells(&packer)),
             ([1, 3].as_slice(), [9., 0., 0.].as_slice())
@@ -243,7 +260,7 @@ mod tests {
     #[test]
     fn a_number_that_does_not_fit_costs_its_own_row_only() {
         let mut packer = packer(Element::F32, None, &[2]);
-        let rejected = packer.pack(&[row(0, &[1., 2.]), row(0, &[3., 1e300]), row(0, &[5., 6.])]);
+        let rejected = packer.pack(&[row(0, &[1., 2.]), row(0, &[3., 1e300]), row(0, &[5., 6.])].each_ref());
         assert_eq!(f32_cells(&packer), [1., 2., 0., 0., 5., 6.]);
         let [(1, rejection)] = &rejected[..] else { panic!("{rejected:?}") };
         assert_eq!(rejection.reason, Reason::NotFinite);
@@ -253,7 +270,7 @@ mod tests {
     #[test]
     fn a_row_of_the_wrong_length_never_shifts_its_neighbours() {
         let mut packer = packer(Element::F32, None, &[2]);
-        let rejected = packer.pack(&[row(0, &[1.]), row(0, &[3., 4.])]);
+        let rejected = packer.pack(&[row(0, &[1.]), row(0, &[3., 4.])].each_ref());
         assert_eq!((rejected.len(), f32_cells(&packer)), (1, [0., 0., 3., 4.].as_slice()));
     }
 }
