@@ -22,6 +22,7 @@ mod rule_budget;
 mod rule_check;
 mod rule_names;
 mod rule_outcome;
+mod rule_simple;
 mod rules;
 mod schema_fields;
 mod similar;

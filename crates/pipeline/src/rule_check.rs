@@ -9,7 +9,8 @@ use cel::{
 use twinlane_record::Format;
 
 use crate::{
-    Error, plan::Rule, rule_budget, rule_names::Names, rules::Condition, schema_fields::Schema, similar::hint,
+    Error, plan::Rule, rule_budget, rule_names::Names, rule_simple::Simple, rules::Condition,
+    schema_fields::Schema, similar::hint,
 };
 
 const VARIABLES: [&str; 4] = ["event", "schema", "topic", "key"];
@@ -98,7 +99,8 @@ pub(crate) fn condition(
     }
     let mut expression = Box::new(program.expression().clone());
     let loops = rule_budget::bound(&mut expression);
-    Ok(Condition::Cel { expression, loops, names: Box::new(names), text: rule.text.clone() })
+    let simple = Simple::of(program.expression());
+    Ok(Condition::Cel { expression, loops, names: Box::new(names), simple, text: rule.text.clone() })
 }
 
 /// The name, if the rule is `schema == "name"`.

@@ -2,7 +2,7 @@
 //! fields that it names are handed over, and a payload is decoded only when some rule looks into it.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, LazyLock},
 };
 
@@ -19,6 +19,7 @@ use crate::{
     rule_budget, rule_check,
     rule_names::Names,
     rule_outcome::{self, Outcome},
+    rule_simple::Simple,
     schema_fields::{self, Schema, Sent},
 };
 
@@ -30,6 +31,8 @@ pub struct RuleSet {
     topic: Arc<str>,
     env: Arc<Env>,
     rules: Vec<(usize, Condition)>,
+    /// For each schema, which of the rules may match its events: the schema alone tells that of most.
+    by_schema: Vec<(Arc<str>, Vec<usize>)>,
 }
 
 pub(crate) enum Condition {
@@ -41,6 +44,8 @@ pub(crate) enum Condition {
         /// It has macros, which need their budget.
         loops: bool,
         names: Box<Names>,
+        /// The same, where it is simple enough to be answered without CEL.
+        simple: Option<Simple>,
         text: String,
     },
 }
@@ -61,6 +66,8 @@ impl RuleSet {
         let mut open: Vec<&Schema<'_>> = known.iter().collect();
         let mut sent: BTreeMap<usize, Vec<Sent<'_>>> = BTreeMap::new();
         let mut rules = Vec::new();
+        let mut by_schema: Vec<(Arc<str>, Vec<usize>)> =
+            known.iter().map(|schema| (schema.name.clone(), Vec::new())).collect();
         for (index, route) in plan.routes.iter().enumerate().filter(|(_, r)| r.source == source) {
             let condition = match &route.when {
                 None => Condition::Always,
@@ -80,6 +87,10 @@ impl RuleSet {
                     let always = outcome == Outcome::True;
                     sent.entry(*task).or_default().push(Sent { schema, route: &route.name, always });
                 }
+                if outcome != Outcome::False {
+                    let candidates = by_schema.iter_mut().filter(|(name, _)| name == schema.name);
+                    candidates.for_each(|(_, candidates)| candidates.push(rules.len()));
+                }
                 if outcome != Outcome::True {
                     left.push(schema);
                 }
@@ -90,54 +101,38 @@ impl RuleSet {
         for (&task, sent) in &sent {
             schema_fields::held_to(plan, task, source, sent, fields)?;
         }
-        Ok(Self { topic, env, rules })
+        Ok(Self { topic, env, rules, by_schema })
     }
 
-    /// Whether some rule looks into the payload.
-    pub fn needs_fields(&self) -> bool {
-        self.rules
-            .iter()
-            .any(|(_, c)| matches!(c, Condition::Cel { names, .. } if names.variables.contains("event")))
+    /// The top-level fields that the rules look at; `None` where a rule uses the event as a whole.
+    pub fn fields(&self) -> Option<BTreeSet<&str>> {
+        let mut fields = BTreeSet::new();
+        for (_, condition) in &self.rules {
+            if let Condition::Cel { names, .. } = condition {
+                if names.whole_event {
+                    return None;
+                }
+                fields.extend(names.fields.iter().map(String::as_str));
+            }
+        }
+        Some(fields)
     }
 
-    /// The first route that matches. `decode` is called at most once, and only if a rule needs the fields.
+    /// The first route that matches. `decode` is called at most once, and only if a rule needs the fields; what it
+    /// gives needs no more than [`RuleSet::fields`].
     pub fn route(
         &self,
         schema: Option<&str>,
         decode: &mut dyn FnMut() -> Result<Value, Rejection>,
         key: Option<&[u8]>,
     ) -> Result<usize, Rejection> {
-        let mut event: Option<Value> = None;
-        for (route, condition) in &self.rules {
-            let matches = match condition {
-                Condition::Always => true,
-                Condition::SchemaIs(name) => schema == Some(name),
-                Condition::Cel { expression, loops, names, text } => {
-                    let mut context = context(&self.env, names, schema, &self.topic);
-                    if *loops {
-                        rule_budget::provide(&mut context);
-                    }
-                    if names.variables.contains("event") {
-                        let event = match &event {
-                            Some(event) => event,
-                            None => event.insert(decode()?),
-                        };
-                        context.add_variable_from_value("event", project(event, names)?);
-                    }
-                    if names.variables.contains("key") {
-                        let key = key.and_then(|k| std::str::from_utf8(k).ok());
-                        context.add_variable_from_value("key", text_or_null(key));
-                    }
-                    match Cel::resolve(expression, &context) {
-                        Ok(Cel::Bool(matches)) => matches,
-                        Ok(other) => {
-                            return Err(failed(text, &format!("gave {other:?} instead of true or false")));
-                        }
-                        Err(error) => return Err(failed(text, &error.to_string())),
-                    }
-                }
-            };
-            if matches {
+        let mut subject = Subject { schema, topic: &self.topic, key, decode, event: None };
+        let known = schema.and_then(|schema| self.by_schema.iter().find(|(name, _)| **name == *schema));
+        let mut candidates = known.map(|(_, candidates)| candidates.iter().copied());
+        let mut all = 0..self.rules.len();
+        while let Some(rule) = candidates.as_mut().map_or_else(|| all.next(), Iterator::next) {
+            let (route, condition) = &self.rules[rule];
+            if condition.matches(&self.env, &mut subject)? {
                 return Ok(*route);
             }
         }
@@ -146,6 +141,61 @@ impl RuleSet {
             Reason::NoRoute,
             format!("no route matches this event{what} of topic {}", self.topic),
         ))
+    }
+}
+
+/// What rules are asked about.
+struct Subject<'e> {
+    schema: Option<&'e str>,
+    topic: &'e Arc<str>,
+    key: Option<&'e [u8]>,
+    decode: &'e mut dyn FnMut() -> Result<Value, Rejection>,
+    event: Option<Value>,
+}
+
+impl Subject<'_> {
+    fn event(&mut self) -> Result<&Value, Rejection> {
+        Ok(match &mut self.event {
+            Some(event) => event,
+            none => none.insert((self.decode)()?),
+        })
+    }
+}
+
+impl Condition {
+    fn matches(&self, env: &Arc<Env>, subject: &mut Subject<'_>) -> Result<bool, Rejection> {
+        let (expression, loops, names, simple, text) = match self {
+            Condition::Always => return Ok(true),
+            Condition::SchemaIs(name) => return Ok(subject.schema == Some(name)),
+            Condition::Cel { expression, loops, names, simple, text } => {
+                (expression, loops, names, simple, text)
+            }
+        };
+        let looks_inside = names.variables.contains("event");
+        if let Some(simple) = simple {
+            if looks_inside {
+                subject.event()?;
+            }
+            if let Some(answer) = simple.answer(subject.schema, subject.event.as_ref()) {
+                return Ok(answer);
+            }
+        }
+        let mut context = context(env, names, subject.schema, subject.topic);
+        if *loops {
+            rule_budget::provide(&mut context);
+        }
+        if looks_inside {
+            context.add_variable_from_value("event", project(subject.event()?, names)?);
+        }
+        if names.variables.contains("key") {
+            let key = subject.key.and_then(|k| std::str::from_utf8(k).ok());
+            context.add_variable_from_value("key", text_or_null(key));
+        }
+        match Cel::resolve(expression, &context) {
+            Ok(Cel::Bool(matches)) => Ok(matches),
+            Ok(other) => Err(failed(text, &format!("gave {other:?} instead of true or false"))),
+            Err(error) => Err(failed(text, &error.to_string())),
+        }
     }
 }
 
@@ -199,7 +249,7 @@ fn record<'v>(fields: impl Iterator<Item = &'v (Arc<str>, Value)>) -> Result<Cel
     Ok(Cel::Map(Map { map: Arc::new(map) }))
 }
 
-fn to_cel(value: &Value) -> Result<Cel, Rejection> {
+pub(crate) fn to_cel(value: &Value) -> Result<Cel, Rejection> {
     Ok(match value {
         Value::Null => Cel::Null,
         Value::Bool(b) => Cel::Bool(*b),

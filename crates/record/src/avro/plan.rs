@@ -13,6 +13,17 @@ use crate::{Rejection, Value};
 pub(crate) struct Plan {
     pub(super) root: Node,
     pub(super) records: Vec<Record>,
+    /// Which fields of the outermost record are wanted, by its steps and by its template; all, if nothing is said.
+    pub(super) wanted: Option<Wanted>,
+}
+
+/// What is to be read of a record.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    /// In the order of its steps.
+    pub(super) steps: Vec<bool>,
+    /// In the order of its template.
+    pub(super) fields: Vec<bool>,
 }
 
 /// One value in the bytes.
@@ -97,11 +108,24 @@ impl Plan {
         Ok(resolve::plan(writer, reader)?)
     }
 
+    /// The same plan, which gives only those of the event's own fields that are wanted. The others are checked as if
+    /// they were read, so that a datum is accepted or refused alike.
+    pub(crate) fn only(mut self, is_wanted: &dyn Fn(&str) -> bool) -> Self {
+        if let Node::Record(at) = self.root
+            && let Record::Ready { steps, template, .. } = &self.records[at]
+        {
+            let fields: Vec<_> = template.iter().map(|(name, _)| is_wanted(name)).collect();
+            let steps = steps.iter().map(|step| step.slot.is_some_and(|slot| fields[slot])).collect();
+            self.wanted = Some(Wanted { steps, fields });
+        }
+        self
+    }
+
     /// Reads one datum, which must take all of the bytes. Never panics and never allocates more than a small
     /// multiple of the datum, whatever the bytes.
     pub(crate) fn read(&self, datum: &[u8]) -> Result<Value, Rejection> {
         let mut bytes = Bytes(datum);
-        let value = read::Reading::new(self).value(&self.root, &mut bytes)?;
+        let value = read::Reading::new(self).event(&mut bytes)?;
         match bytes.0.len() {
             0 => Ok(value),
             left => Err(Fault::malformed(format!("{left} bytes are left over after the record")).into()),

@@ -248,6 +248,38 @@ proptest! {
     }
 
     #[test]
+    fn what_only_some_fields_are_read_of_is_refused_or_read_as_all_of_it(
+        event in event(), evolves in any::<Option<u32>>(), wanted in any::<u8>(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+    ) {
+        let kind = named(&event.kind);
+        let writer = parsed(&kind);
+        let reader = evolves.map_or_else(|| parsed(&kind), |changes| parsed(&evolved(&kind, changes)));
+        let Ok(all) = Plan::new(&writer, &reader) else { return Ok(()) };
+        let is_wanted = |name: &str| match name.strip_prefix('f').and_then(|at| at.parse::<u32>().ok()) {
+            Some(at) => wanted & (1 << (at % 8)) != 0,
+            None => wanted & 1 != 0,
+        };
+        let some = Plan::new(&writer, &reader).expect("as before").only(&is_wanted);
+        let mut datum = datum(&writer, &event.value);
+        for (at, byte) in changes {
+            if !datum.is_empty() {
+                let at = at.index(datum.len());
+                datum[at] = byte;
+            }
+        }
+        let expected = all.read(&datum).map(|value| match value {
+            Value::Record(fields) => Value::Record(fields.into_iter().filter(|(name, _)| is_wanted(name)).collect()),
+            other => other,
+        });
+        match (some.read(&datum), expected) {
+            (Ok(some), Ok(expected)) => prop_assert_eq!(shown(&some), shown(&expected)),
+            (Err(some), Err(expected)) => prop_assert_eq!(some, expected),
+            (some, expected) => prop_assert!(false, "{some:?} where all of it is {expected:?}"),
+        }
+    }
+
+    #[test]
     fn made_up_bytes_never_panic(event in event(), datum in any::<Vec<u8>>()) {
         let schema = parsed(&event.kind);
         let _ = Plan::new(&schema, &schema).expect("same").read(&datum);

@@ -6,7 +6,7 @@ use super::{
     bytes::Bytes,
     decimal,
     fault::Fault,
-    plan::{Node, Number, Plan, Record},
+    plan::{Node, Number, Plan, Record, Wanted},
 };
 use crate::{Value, unique::Unique, value::MAX_DEPTH};
 
@@ -28,6 +28,99 @@ pub(super) struct Reading<'p> {
 impl<'p> Reading<'p> {
     pub(super) fn new(plan: &'p Plan) -> Self {
         Self { plan, depth: 0, weightless: 0, defaults: 0 }
+    }
+
+    /// The event itself: of it alone some fields may not be wanted.
+    pub(super) fn event(&mut self, bytes: &mut Bytes<'_>) -> Result<Value, Fault> {
+        match (&self.plan.root, &self.plan.wanted) {
+            (Node::Record(at), Some(wanted)) => {
+                self.deeper(|this| this.part(&this.plan.records[*at], wanted, bytes))
+            }
+            (root, _) => self.value(root, bytes),
+        }
+    }
+
+    fn part(&mut self, record: &'p Record, wanted: &Wanted, bytes: &mut Bytes<'_>) -> Result<Value, Fault> {
+        let Record::Ready { steps, template, defaults, .. } = record else {
+            return Err(Fault::incompatible("the versions of this record do not fit"));
+        };
+        self.take_defaults(*defaults)?;
+        let kept = template.iter().zip(&wanted.fields).filter(|(_, wanted)| **wanted);
+        let mut fields: Vec<_> = kept.map(|(field, _)| field.clone()).collect();
+        for (step, wanted_step) in steps.iter().zip(&wanted.steps) {
+            let in_field = |fault: Fault| fault.in_field(&step.name);
+            match step.slot.filter(|_| *wanted_step) {
+                None => self.skip(&step.node, bytes).map_err(in_field)?,
+                Some(slot) => {
+                    let at = wanted.fields[..slot].iter().filter(|wanted| **wanted).count();
+                    fields[at].1 = self.value(&step.node, bytes).map_err(in_field)?;
+                }
+            }
+        }
+        Ok(Value::Record(fields))
+    }
+
+    /// Passes a value by, with all checks that reading it makes.
+    fn skip(&mut self, node: &'p Node, bytes: &mut Bytes<'_>) -> Result<(), Fault> {
+        match node {
+            Node::Null => Ok(()),
+            Node::Float => bytes.float().map(drop),
+            Node::Double => bytes.double().map(drop),
+            Node::Text => bytes.text().map(drop),
+            Node::Bytes | Node::Decimal { size: None, .. } => bytes.blob().map(drop),
+            Node::Fixed(size) | Node::Decimal { size: Some(size), .. } => bytes.take(*size).map(drop),
+            Node::Union(branches) => self.skip(branch(branches, bytes)?, bytes),
+            Node::Array(items) => self.deeper(|this| this.skip_array(items, bytes)),
+            Node::Record(at) => self.deeper(|this| this.skip_record(&this.plan.records[*at], bytes)),
+            // The keys of a map must be told apart, and the others are cheap.
+            Node::Map(_)
+            | Node::Boolean
+            | Node::Int(_)
+            | Node::Long(_)
+            | Node::BigDecimal
+            | Node::Uuid { .. }
+            | Node::Duration
+            | Node::Enum(_)
+            | Node::Refused(_) => self.value(node, bytes).map(drop),
+        }
+    }
+
+    fn skip_record(&mut self, record: &'p Record, bytes: &mut Bytes<'_>) -> Result<(), Fault> {
+        let Record::Ready { steps, defaults, straight, .. } = record else {
+            return Err(Fault::incompatible("the versions of this record do not fit"));
+        };
+        if !*straight {
+            self.take_defaults(*defaults)?;
+        }
+        steps
+            .iter()
+            .try_for_each(|step| self.skip(&step.node, bytes).map_err(|fault| fault.in_field(&step.name)))
+    }
+
+    fn skip_array(&mut self, node: &'p Node, bytes: &mut Bytes<'_>) -> Result<(), Fault> {
+        let mut at = 0;
+        loop {
+            let count = bytes.block()?;
+            if count == 0 {
+                return Ok(());
+            }
+            for _ in 0..count {
+                let before = bytes.0.len();
+                self.skip(node, bytes).map_err(|fault| fault.in_item(at))?;
+                self.weigh(before - bytes.0.len())?;
+                at += 1;
+            }
+        }
+    }
+
+    fn take_defaults(&mut self, count: usize) -> Result<(), Fault> {
+        self.defaults += count;
+        if self.defaults > MAX_DEFAULTS {
+            return Err(Fault::malformed(format!(
+                "its records take more than {MAX_DEFAULTS} values from defaults"
+            )));
+        }
+        Ok(())
     }
 
     pub(super) fn value(&mut self, node: &'p Node, bytes: &mut Bytes<'_>) -> Result<Value, Fault> {
@@ -54,13 +147,7 @@ impl<'p> Reading<'p> {
             Node::Uuid { fixed: false } => uuid(bytes.blob()?)?,
             Node::Duration => duration(bytes.take(12)?),
             Node::Enum(symbols) => Value::Text(symbol(symbols, bytes.position()?)?),
-            Node::Union(branches) => {
-                let at = bytes.position()?;
-                let branch = branches.get(at).ok_or_else(|| {
-                    Fault::malformed(format!("a union of {} has no branch {at}", branches.len()))
-                })?;
-                self.value(branch, bytes)?
-            }
+            Node::Union(branches) => self.value(branch(branches, bytes)?, bytes)?,
             Node::Array(items) => self.deeper(|this| this.array(items, bytes))?,
             Node::Map(values) => self.deeper(|this| this.map(values, bytes))?,
             Node::Record(at) => self.deeper(|this| this.record(&this.plan.records[*at], bytes))?,
@@ -68,7 +155,7 @@ impl<'p> Reading<'p> {
         })
     }
 
-    fn deeper(&mut self, read: impl FnOnce(&mut Self) -> Result<Value, Fault>) -> Result<Value, Fault> {
+    fn deeper<T>(&mut self, read: impl FnOnce(&mut Self) -> Result<T, Fault>) -> Result<T, Fault> {
         if self.depth == MAX_DEPTH {
             return Err(Fault::malformed(format!(
                 "more than {MAX_DEPTH} records and lists within each other"
@@ -92,17 +179,13 @@ impl<'p> Reading<'p> {
             }
             return Ok(Value::Record(fields));
         }
-        self.defaults += defaults;
-        if self.defaults > MAX_DEFAULTS {
-            return Err(Fault::malformed(format!(
-                "its records take more than {MAX_DEFAULTS} values from defaults"
-            )));
-        }
+        self.take_defaults(*defaults)?;
         let mut fields = template.clone();
         for step in steps {
-            let value = self.value(&step.node, bytes).map_err(|fault| fault.in_field(&step.name))?;
-            if let Some(slot) = step.slot {
-                fields[slot].1 = value;
+            let in_field = |fault: Fault| fault.in_field(&step.name);
+            match step.slot {
+                Some(slot) => fields[slot].1 = self.value(&step.node, bytes).map_err(in_field)?,
+                None => self.skip(&step.node, bytes).map_err(in_field)?,
             }
         }
         Ok(Value::Record(fields))
@@ -167,6 +250,14 @@ pub(super) fn number(number: i64, into: Number) -> Result<Value, Fault> {
             None => return Err(Fault::malformed(format!("the timestamp {number} is out of range"))),
         },
     })
+}
+
+/// The branch of a union that comes next.
+fn branch<'p>(branches: &'p [Node], bytes: &mut Bytes<'_>) -> Result<&'p Node, Fault> {
+    let at = bytes.position()?;
+    branches
+        .get(at)
+        .ok_or_else(|| Fault::malformed(format!("a union of {} has no branch {at}", branches.len())))
 }
 
 fn symbol(symbols: &[Option<Arc<str>>], at: usize) -> Result<Arc<str>, Fault> {

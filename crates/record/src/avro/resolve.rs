@@ -33,7 +33,7 @@ pub(super) fn plan(writer: &Schema, reader: &Schema) -> Result<Plan, Fault> {
         interned: HashSet::new(),
     };
     let root = resolver.node(writer, reader)?;
-    Ok(Plan { root, records: resolver.records })
+    Ok(Plan { root, records: resolver.records, wanted: None })
 }
 
 /// Schemas within each other, names followed. No event is that deep, its own limit being lower; the stack of a thread
