@@ -115,6 +115,8 @@ pub struct Delivery<O> {
     failures: u32,
     /// After an abort: not before this instant.
     not_before: Option<Instant>,
+    /// The budget is spent: what is settled leaves at once, however short ago the last window left.
+    hurried: bool,
     /// Everything is to be read again once no window is out.
     reread: bool,
     revoking: Option<Revoking>,
@@ -138,6 +140,7 @@ impl<O> Delivery<O> {
             out_bytes: 0,
             failures: 0,
             not_before: None,
+            hurried: false,
             reread: false,
             revoking: None,
             halted: Vec::new(),
@@ -204,6 +207,11 @@ impl<O> Delivery<O> {
     /// Some position fell out of its log: read everything again, once no window is out.
     pub fn reread(&mut self) {
         self.reread = true;
+    }
+
+    /// Whether the budget is spent, so that windows should leave without waiting for their time.
+    pub fn hurry(&mut self, hurried: bool) {
+        self.hurried = hurried;
     }
 
     /// The window that was out has ended.
@@ -313,7 +321,8 @@ impl<O> Delivery<O> {
         if self.again.is_empty() && !self.ledger.has_settled() {
             return None;
         }
-        self.cadence.opens_at(now).map(|at| self.not_before.map_or(at, |pause| at.max(pause)))
+        let opens = self.cadence.opens_at(now).map(|at| if self.hurried { at.min(now) } else { at });
+        opens.map(|at| self.not_before.map_or(at, |pause| at.max(pause)))
     }
 
     /// It is tried again, after its second failure in halves.

@@ -66,6 +66,21 @@ fn the_next_window_closes_when_the_last_is_back_and_not_before_the_floor() {
 }
 
 #[test]
+fn a_window_does_not_wait_for_its_time_while_the_budget_is_spent() {
+    let mut stage = Fixture::new(None);
+    stage.settle(0, 0, false);
+    let first = stage.window(Duration::ZERO);
+    stage.committed(first);
+    stage.settle(0, 1, false);
+    assert_eq!(stage.orders(Duration::ZERO), [], "it is not time yet");
+    stage.delivery.hurry(true);
+    assert!(stage.delivery.wakes_at(stage.now).is_some_and(|at| at <= stage.now));
+    let second = stage.window(Duration::ZERO);
+    stage.delivery.ended(Ended::Aborted(second), stage.now);
+    assert_eq!(stage.orders(Duration::ZERO), [], "an abort costs its pause all the same");
+}
+
+#[test]
 fn a_rebalance_costs_the_partitions_that_stay_nothing_but_a_pause() {
     let mut stage = Fixture::new(None);
     stage.settle(0, 0, false);

@@ -79,6 +79,8 @@ struct Slot<O> {
 #[derive(Clone, Debug)]
 pub struct Ledger<O> {
     index: HashMap<TopicPartition, u32>,
+    /// Where the last record arrived: records come in long rows of one partition.
+    recent: u32,
     slots: Vec<Option<Slot<O>>>,
     next_epoch: u64,
     records: usize,
@@ -88,7 +90,15 @@ pub struct Ledger<O> {
 
 impl<O> Default for Ledger<O> {
     fn default() -> Self {
-        Self { index: HashMap::new(), slots: Vec::new(), next_epoch: 0, records: 0, bytes: 0, limit: None }
+        Self {
+            index: HashMap::new(),
+            recent: 0,
+            slots: Vec::new(),
+            next_epoch: 0,
+            records: 0,
+            bytes: 0,
+            limit: None,
+        }
     }
 }
 
@@ -198,7 +208,11 @@ impl<O> Ledger<O> {
         offset: i64,
         bytes: usize,
     ) -> Result<Ticket, Refused> {
-        let &id = self.index.get(partition).ok_or(Refused::NotAssigned)?;
+        let id = match self.slot(self.recent) {
+            Some(slot) if slot.partition == *partition => self.recent,
+            _ => *self.index.get(partition).ok_or(Refused::NotAssigned)?,
+        };
+        self.recent = id;
         let slot = self.slots[id as usize].as_mut().expect("an indexed slot is filled");
         if !slot.reading {
             return Err(Refused::Stale);

@@ -5,7 +5,7 @@ use std::ffi::CStr;
 
 use bytes::Bytes;
 use rdkafka::{bindings as ffi, message::BorrowedMessage, types::RDKafkaRespErr};
-use twinlane_record::{Header, Headers};
+use twinlane_record::{Header, HeaderName, Headers};
 
 /// All headers, in order. What is not UTF-8 in a name is replaced, values are kept as they are.
 #[expect(unsafe_code, reason = "rdkafka's iterator panics on names that are not UTF-8")]
@@ -30,8 +30,8 @@ pub(crate) fn read(message: &BorrowedMessage<'_>) -> Headers {
         let (name, value) = unsafe {
             let value = (!value.is_null())
                 .then(|| Bytes::copy_from_slice(std::slice::from_raw_parts(value.cast::<u8>(), size)));
-            (CStr::from_ptr(name).to_string_lossy().into_owned(), value)
+            (HeaderName::from(CStr::from_ptr(name)), value)
         };
-        all.push(Header { name: name.into(), value });
+        all.push(Header { name, value });
     }
 }

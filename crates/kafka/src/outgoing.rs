@@ -8,7 +8,7 @@ use rdkafka::{
     message::{Header, OwnedHeaders},
     producer::BaseRecord,
 };
-use twinlane_record::Headers;
+use twinlane_record::{Headers, headers::TIMINGS};
 
 /// A record to produce.
 #[derive(Clone, Debug)]
@@ -46,13 +46,27 @@ impl Outgoing {
     }
 
     pub(crate) fn as_record(&self) -> BaseRecord<'_, [u8], [u8]> {
+        self.with_headers(&self.headers)
+    }
+
+    /// The same; one that carries the moments of its way says as well when it was produced.
+    pub(crate) fn as_timed_record(&self, now_us: i64) -> BaseRecord<'_, [u8], [u8]> {
+        if self.headers.get(TIMINGS).is_none() {
+            return self.as_record();
+        }
+        let mut headers = self.headers.clone();
+        headers.note_moment("produced", now_us);
+        self.with_headers(&headers)
+    }
+
+    fn with_headers(&self, headers: &Headers) -> BaseRecord<'_, [u8], [u8]> {
         let mut record = BaseRecord::to(&self.topic).partition(self.partition);
         record.key = self.key.as_deref();
         record.payload = self.value.as_deref();
         record.timestamp = self.timestamp_ms;
-        if !self.headers.0.is_empty() {
-            let headers = OwnedHeaders::new_with_capacity(self.headers.0.len());
-            record.headers = Some(self.headers.0.iter().fold(headers, |all, header| {
+        if !headers.0.is_empty() {
+            let all = OwnedHeaders::new_with_capacity(headers.0.len());
+            record.headers = Some(headers.0.iter().fold(all, |all, header| {
                 all.insert(Header { key: &header.name, value: header.value.as_deref() })
             }));
         }

@@ -50,6 +50,8 @@ pub struct TransactorOptions {
     pub transactional_id: String,
     /// The least `max.message.bytes` of the topics written: brokers hold it against a whole batch of records.
     pub max_batch_bytes: usize,
+    /// Every record says in the header [`TIMINGS`](twinlane_record::headers::TIMINGS) when it was produced.
+    pub timings: bool,
 }
 
 /// Handle of the transaction thread.
@@ -275,7 +277,11 @@ impl Worker {
 
     fn produce(&self, output: &Outgoing) -> Result<(), Stop> {
         loop {
-            match self.producer.client.send(output.as_record()) {
+            let record = match self.options.timings {
+                true => output.as_timed_record(now_us()),
+                false => output.as_record(),
+            };
+            match self.producer.client.send(record) {
                 Ok(()) => return Ok(()),
                 // The local queue is full: let some of it out.
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
@@ -422,6 +428,12 @@ fn sort(error: KafkaError, what: &'static str) -> Stop {
 fn listed<'t>(topics: impl Iterator<Item = &'t Arc<str>>) -> String {
     let topics: std::collections::BTreeSet<&str> = topics.map(|topic| &**topic).collect();
     topics.into_iter().collect::<Vec<_>>().join("`, `")
+}
+
+/// Microseconds since the Unix epoch.
+fn now_us() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    since.map_or(0, |since| since.as_micros() as i64)
 }
 
 /// 100 to 600 ms, so that two that fenced each other do not meet again.

@@ -6,11 +6,57 @@ use bytes::Bytes;
 
 use crate::Coordinates;
 
+/// The name of a header: one of Twinlane's own, which cost nothing, or one that was read.
+#[derive(Clone, Debug)]
+pub enum HeaderName {
+    /// Known to the program.
+    Known(&'static str),
+    /// Read from a record.
+    Read(Arc<str>),
+}
+
+impl std::ops::Deref for HeaderName {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            Self::Known(name) => name,
+            Self::Read(name) => name,
+        }
+    }
+}
+
+impl From<&'static str> for HeaderName {
+    fn from(name: &'static str) -> Self {
+        Self::Known(name)
+    }
+}
+
+impl From<String> for HeaderName {
+    fn from(name: String) -> Self {
+        Self::Read(name.into())
+    }
+}
+
+impl PartialEq for HeaderName {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for HeaderName {}
+
+impl std::fmt::Display for HeaderName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self)
+    }
+}
+
 /// One header: a name and its bytes (Kafka allows a header without a value).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Header {
     /// Name; may occur more than once in a record.
-    pub name: Arc<str>,
+    pub name: HeaderName,
     /// Value as it came.
     pub value: Option<Bytes>,
 }
@@ -31,7 +77,7 @@ impl Headers {
     }
 
     /// Appends a header.
-    pub fn push(&mut self, name: impl Into<Arc<str>>, value: impl Into<Bytes>) {
+    pub fn push(&mut self, name: impl Into<HeaderName>, value: impl Into<Bytes>) {
         self.0.push(Header { name: name.into(), value: Some(value.into()) });
     }
 

@@ -1,7 +1,9 @@
 //! The headers that Twinlane adds. All start with [`PREFIX`], and none is believed on a record of a user's
 //! source topic, where anybody may have written it.
 
-use crate::{Coordinates, Header, Headers};
+use std::ffi::CStr;
+
+use crate::{Coordinates, Header, HeaderName, Headers};
 
 /// Reserved for Twinlane.
 pub const PREFIX: &str = "twinlane-";
@@ -32,10 +34,40 @@ pub const DEAD_COUNT: &str = "twinlane-dead-count";
 /// Names the last part that was left out because the dead letter would not fit its topic: `value`, then also the
 /// event's own `headers`, then also the `key`.
 pub const DEAD_TRUNCATED: &str = "twinlane-dead-truncated";
+/// Moments of the event's way through the stages, where the services write them (`timings`): see
+/// [`Headers::note_moment`].
+pub const TIMINGS: &str = "twinlane-timings";
 /// On an event that `twinlane dead-letters redrive` sent again: coordinates of the dead letter that it was. Stages do
 /// not pass it on, since on a source topic anybody may have written it; whoever wants to know what an answer was
 /// before reads the event where the answer says that it stands. The count of deaths does travel.
 pub const REDRIVEN_FROM: &str = "twinlane-redriven-from";
+
+/// All of them.
+const ALL: [&str; 15] = [
+    EVENT_ID,
+    ROUTE,
+    LANE,
+    SOURCE,
+    DEADLINE,
+    DEGRADED,
+    DEAD_STAGE,
+    DEAD_REASON,
+    DEAD_DETAIL,
+    DEAD_MODEL_DIGEST,
+    DEAD_TIME,
+    DEAD_COUNT,
+    DEAD_TRUNCATED,
+    TIMINGS,
+    REDRIVEN_FROM,
+];
+
+impl From<&CStr> for HeaderName {
+    /// Of a header that was read. What is not UTF-8 is replaced.
+    fn from(name: &CStr) -> Self {
+        let known = ALL.into_iter().find(|known| known.as_bytes() == name.to_bytes());
+        known.map_or_else(|| name.to_string_lossy().into_owned().into(), Self::Known)
+    }
+}
 
 /// Nobody tries an event again more often than this.
 const MAX_DEATHS: u32 = 1_000_000;
@@ -44,6 +76,25 @@ impl Headers {
     /// The user's own headers.
     pub fn without_reserved(&self) -> Headers {
         Headers(self.0.iter().filter(|h| !is_reserved(h)).cloned().collect())
+    }
+
+    /// Adds a moment, microseconds since the Unix epoch, to the header [`TIMINGS`], which is a list in the order of
+    /// time: `read=1790000000000000,run=1790000000000420`.
+    pub fn note_moment(&mut self, name: &str, at_us: i64) {
+        let moment = format!("{name}={at_us}");
+        let Some(header) = self.0.iter_mut().rev().find(|header| &*header.name == TIMINGS) else {
+            return self.push(TIMINGS, moment);
+        };
+        let mut moments = header.value.as_deref().unwrap_or_default().to_vec();
+        moments.push(b',');
+        moments.extend_from_slice(moment.as_bytes());
+        header.value = Some(moments.into());
+    }
+
+    /// Takes the moments of another record's [`TIMINGS`] along.
+    pub fn carry_moments(&mut self, from: &Headers) {
+        let found = from.0.iter().rev().find(|header| &*header.name == TIMINGS);
+        self.0.extend(found.cloned());
     }
 }
 
@@ -75,6 +126,18 @@ mod tests {
         headers.0.push(Header { name: "empty".into(), value: None });
         let own: Vec<_> = headers.without_reserved().0.iter().map(|h| h.name.to_string()).collect();
         assert_eq!(own, ["traceparent", "b", "b", "empty"]);
+    }
+
+    #[test]
+    fn moments_are_listed_in_their_order_and_carried_on() {
+        let mut read = Headers::default();
+        read.note_moment("read", 1);
+        read.note_moment("routed", 2);
+        let mut answer = read.without_reserved();
+        assert_eq!(answer.text(TIMINGS), None);
+        answer.carry_moments(&read);
+        answer.note_moment("read", 3);
+        assert_eq!(answer.text(TIMINGS), Some("read=1,routed=2,read=3"));
     }
 
     #[test]

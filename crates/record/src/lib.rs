@@ -22,7 +22,7 @@ mod verdict;
 pub use coordinates::Coordinates;
 pub use dead_letter::DeadLetter;
 pub use decoder::EventDecoder;
-pub use envelope::{Envelope, Header, Headers};
+pub use envelope::{Envelope, Header, HeaderName, Headers};
 pub use format::Format;
 pub use schemas::{RegisteredSchema, SchemaEntry, SchemaError, SchemaFolder};
 pub use scored::{Outcome, Output, ScoredEvent};

@@ -21,11 +21,25 @@ pub struct Read<'e> {
     pub origin: &'e Coordinates,
 }
 
+/// A topic that a stage produces to.
+#[derive(Clone, Debug)]
+pub(crate) struct Target {
+    topic: Arc<str>,
+    facts: TopicFacts,
+}
+
+impl Target {
+    /// The output partition for a source partition: fixed for the lifetime of the plan, so that order holds.
+    fn partition(&self, from: i32) -> i32 {
+        from % self.facts.partitions.max(1)
+    }
+}
+
 /// Knows the topics that a stage produces to.
 #[derive(Clone, Debug)]
 pub struct Answers {
     stage: Arc<str>,
-    dead_letters: Arc<str>,
+    dead_letters: Target,
     topics: HashMap<Arc<str>, TopicFacts>,
 }
 
@@ -36,33 +50,35 @@ impl Answers {
         dead_letters: impl Into<Arc<str>>,
         topics: HashMap<Arc<str>, TopicFacts>,
     ) -> Result<Self, Error> {
-        let (stage, dead_letters) = (stage.into(), dead_letters.into());
-        if !topics.contains_key(&dead_letters) {
-            return Err(Error::Plan(format!("nothing is known of the dead-letter topic `{dead_letters}`")));
-        }
-        Ok(Self { stage, dead_letters, topics })
+        let target = target(&topics, &dead_letters.into())?;
+        Ok(Self { stage: stage.into(), dead_letters: target, topics })
+    }
+
+    /// One of the topics.
+    pub(crate) fn target(&self, topic: &Arc<str>) -> Result<Target, Error> {
+        target(&self.topics, topic)
     }
 
     /// An answer, in the partition derived from the one that this stage read. One that is too large becomes a
     /// dead letter.
-    pub fn answer(
+    pub(crate) fn answer(
         &self,
         read: Read<'_>,
-        topic: &Arc<str>,
+        target: &Target,
         value: Option<bytes::Bytes>,
         headers: Headers,
         verdict: Verdict,
     ) -> Settled {
         let Read { ticket, event, .. } = read;
         let output = Outgoing {
-            topic: topic.clone(),
-            partition: self.partition(topic, event.at.partition),
+            topic: target.topic.clone(),
+            partition: target.partition(event.at.partition),
             key: event.key.clone(),
             value,
             headers,
             timestamp_ms: event.timestamp_ms,
         };
-        let limit = self.limit(topic);
+        let (topic, limit) = (&target.topic, target.facts.max_message_bytes);
         if output.wire_size() <= limit {
             return Settled { ticket, verdict, output: Some(output) };
         }
@@ -90,15 +106,15 @@ impl Answers {
             deaths: headers::deaths(&event.headers).unwrap_or(0) + 1,
         };
         let mut output = Outgoing {
-            topic: self.dead_letters.clone(),
-            partition: self.partition(&self.dead_letters, event.at.partition),
+            topic: self.dead_letters.topic.clone(),
+            partition: self.dead_letters.partition(event.at.partition),
             key: event.key.clone(),
             value: event.value.clone(),
             headers: letter.headers(&event.headers),
             timestamp_ms: event.timestamp_ms,
         };
         // Better a dead letter without its bytes, which still stand at its source, than none.
-        let limit = self.limit(&self.dead_letters);
+        let limit = self.dead_letters.facts.max_message_bytes;
         for part in ["value", "headers", "key"] {
             if output.wire_size() <= limit {
                 break;
@@ -112,19 +128,21 @@ impl Answers {
         }
         Settled { ticket, verdict: Verdict::DeadLettered(rejection.reason), output: Some(output) }
     }
+}
 
-    /// The output partition for a source partition: fixed for the lifetime of the plan, so that order holds.
-    fn partition(&self, topic: &Arc<str>, from: i32) -> i32 {
-        from % self.topics.get(topic).map_or(1, |facts| facts.partitions.max(1))
-    }
-
-    fn limit(&self, topic: &Arc<str>) -> usize {
-        self.topics.get(topic).map_or(usize::MAX, |facts| facts.max_message_bytes)
-    }
+fn target(topics: &HashMap<Arc<str>, TopicFacts>, topic: &Arc<str>) -> Result<Target, Error> {
+    let facts = topics.get(topic).cloned();
+    let facts = facts.ok_or_else(|| Error::Plan(format!("nothing is known of the topic `{topic}`")))?;
+    Ok(Target { topic: topic.clone(), facts })
 }
 
 /// Milliseconds since the Unix epoch.
 pub(crate) fn now_ms() -> i64 {
+    now_us() / 1000
+}
+
+/// Microseconds since the Unix epoch.
+pub(crate) fn now_us() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |d| d.as_millis() as i64)
+    since.map_or(0, |d| d.as_micros() as i64)
 }

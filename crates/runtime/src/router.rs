@@ -4,39 +4,68 @@
 //! never holds back the orders. Events that belong to no lane (skips, tombstones, dead letters) are settled
 //! by the one stage that `owns_rest`; the others pass them by.
 
-use std::sync::Arc;
-
+use bytes::Bytes;
 use crossbeam_channel::{Receiver, never};
 use twinlane_delivery::Ticket;
 use twinlane_pipeline::{Action, LaneName, Plan, Tombstones};
 use twinlane_record::{Envelope, Reason, Rejection, Verdict, headers};
 
-use crate::{Answers, Error, Read, Settled, Sources, Verdicts, Work, sources::SourceParts};
+use crate::{Answers, Error, Read, Settled, Sources, Verdicts, Work, answer::Target, sources::SourceParts};
+
+/// What becomes of the events of a route in this lane's stage.
+enum Way {
+    Forward {
+        /// The route's name, as headers carry it.
+        route: Bytes,
+        to: Target,
+    },
+    Skip,
+    /// The other lane's stage forwards them.
+    Elsewhere,
+}
 
 /// Routes events of the sources that need it.
 pub struct Router {
     lane: LaneName,
     owns_rest: bool,
     sources: Sources,
-    routes: Vec<(Arc<str>, Action)>,
-    /// Per task: its topic in this lane.
-    topics: Vec<Arc<str>>,
+    /// In the order of the plan's routes.
+    ways: Vec<Way>,
     answers: Answers,
+    timings: bool,
     done: Receiver<()>,
 }
 
 impl Router {
     /// The work of the stage for one lane.
-    pub fn new(plan: &Plan, lane: LaneName, owns_rest: bool, sources: Sources, answers: Answers) -> Self {
-        Self {
-            lane,
-            owns_rest,
-            sources,
-            routes: plan.routes.iter().map(|r| (r.name.clone(), r.action.clone())).collect(),
-            topics: (0..plan.tasks.len()).map(|task| plan.lane_topic(lane, task).into()).collect(),
-            answers,
-            done: never(),
-        }
+    pub fn new(
+        plan: &Plan,
+        lane: LaneName,
+        owns_rest: bool,
+        sources: Sources,
+        answers: Answers,
+    ) -> Result<Self, Error> {
+        let reads_directly = |source: usize| plan.sources[source].direct.is_some();
+        let way = |route: &twinlane_pipeline::Route| {
+            Ok(match route.action {
+                Action::Skip { .. } => Way::Skip,
+                Action::Score { task, lane: to } if to == lane && !reads_directly(route.source) => {
+                    Way::Forward {
+                        route: Bytes::copy_from_slice(route.name.as_bytes()),
+                        to: answers.target(&plan.lane_topic(lane, task).into())?,
+                    }
+                }
+                Action::Score { .. } => Way::Elsewhere,
+            })
+        };
+        let ways = plan.routes.iter().map(way).collect::<Result<_, Error>>()?;
+        Ok(Self { lane, owns_rest, sources, ways, answers, timings: false, done: never() })
+    }
+
+    /// Whether events take the moments of their way along; see [`StageOptions::timings`](crate::StageOptions::timings).
+    #[must_use]
+    pub fn with_timings(self, timings: bool) -> Self {
+        Self { timings, ..self }
     }
 
     fn route(source: &SourceParts, event: &Envelope, value: &[u8]) -> Result<usize, Rejection> {
@@ -44,7 +73,7 @@ impl Router {
             return Err(Rejection::new(Reason::EmptyPayload, "the payload has no bytes"));
         }
         let schema = source.decoder.schema_name(value)?;
-        let mut decode = || source.decoder.decode(value).map(|event| event.value);
+        let mut decode = || source.decoder_for_rules.decode(value).map(|event| event.value);
         source.rules.route(schema.map(|s| &**s), &mut decode, event.key.as_deref())
     }
 
@@ -52,18 +81,22 @@ impl Router {
         if self.owns_rest { settled() } else { Settled { ticket, verdict: Verdict::Elsewhere, output: None } }
     }
 
-    fn forward(&self, read: Read<'_>, route: &str, task: usize) -> Settled {
+    fn forward(&self, read: Read<'_>, route: &Bytes, to: &Target) -> Settled {
         let event = read.event;
         let mut carried = event.headers.without_reserved();
-        carried.push(headers::EVENT_ID, event.at.to_string());
-        carried.push(headers::ROUTE, route.as_bytes().to_vec());
+        // On its source topic an event's place is its name.
+        let place = Bytes::from(event.at.to_string());
+        carried.push(headers::EVENT_ID, place.clone());
+        carried.push(headers::ROUTE, route.clone());
         carried.push(headers::LANE, self.lane.as_str().as_bytes());
-        carried.push(headers::SOURCE, event.at.to_string());
+        carried.push(headers::SOURCE, place);
         if let Some(deaths) = headers::deaths(&event.headers) {
             carried.push(headers::DEAD_COUNT, deaths.to_string());
         }
-        let topic = &self.topics[task];
-        self.answers.answer(read, topic, event.value.clone(), carried, Verdict::Routed)
+        if self.timings {
+            carried.carry_moments(&event.headers);
+        }
+        self.answers.answer(read, to, event.value.clone(), carried, Verdict::Routed)
     }
 }
 
@@ -86,12 +119,10 @@ impl Work for Router {
             }
             (Some(value), _) => match Self::route(source, &event, value) {
                 Err(rejection) => self.rest(ticket, || dead(&rejection)),
-                Ok(route) => match &self.routes[route] {
-                    (_, Action::Skip { .. }) => self.rest(ticket, skipped),
-                    (name, Action::Score { task, lane }) if *lane == self.lane => {
-                        self.forward(read, name, *task)
-                    }
-                    _ => Settled { ticket, verdict: Verdict::Elsewhere, output: None },
+                Ok(route) => match &self.ways[route] {
+                    Way::Skip => self.rest(ticket, skipped),
+                    Way::Forward { route, to } => self.forward(read, route, to),
+                    Way::Elsewhere => Settled { ticket, verdict: Verdict::Elsewhere, output: None },
                 },
             },
         };

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use crossbeam_channel::Receiver;
 use twinlane_delivery::Ticket;
 use twinlane_inference::{Batcher, Ran, RunError, Sessions};
@@ -15,7 +16,11 @@ use twinlane_record::{
     Verdict, headers,
 };
 
-use crate::{Answers, Error, Read, Settled, Sources, Verdicts, Work, answer::now_ms, sources::SourceParts};
+use crate::{
+    Answers, Error, Read, Settled, Sources, Verdicts, Work,
+    answer::{Target, now_ms, now_us},
+    sources::SourceParts,
+};
 
 /// What a worker needs for one task of its lane.
 pub struct TaskParts {
@@ -36,15 +41,28 @@ pub struct Pending {
     ticket: Ticket,
     event: Envelope,
     origin: Coordinates,
-    route: Arc<str>,
+    route: Route,
     event_id: Arc<str>,
     carried: Carried,
+}
+
+/// A route's name, as text and as headers carry it.
+#[derive(Clone)]
+struct Route {
+    name: Arc<str>,
+    bytes: Bytes,
+}
+
+impl Route {
+    fn of(name: &Arc<str>) -> Self {
+        Self { name: name.clone(), bytes: Bytes::copy_from_slice(name.as_bytes()) }
+    }
 }
 
 struct Task {
     name: Arc<str>,
     variant: Arc<str>,
-    topic: Arc<str>,
+    answers_to: Target,
     carry: Vec<Arc<str>>,
     parts: TaskParts,
 }
@@ -57,19 +75,20 @@ pub struct Scorer {
     sources: Sources,
     /// Lane topic → position in `tasks`.
     by_topic: HashMap<Arc<str>, usize>,
-    /// Route name → source index, for records that passed the router.
-    routes: HashMap<Arc<str>, usize>,
-    /// Source topic → (route name, position in `tasks`), for sources that are read directly.
-    direct: HashMap<Arc<str>, (Arc<str>, usize)>,
+    /// Route name → (route, source index), for records that passed the router.
+    routes: HashMap<Arc<str>, (Route, usize)>,
+    /// Source topic → (route, position in `tasks`), for sources that are read directly.
+    direct: HashMap<Arc<str>, (Route, usize)>,
     batcher: Batcher<Pending>,
     sessions: Sessions<Pending>,
     answers: Answers,
     run_deadline: Duration,
+    timings: bool,
 }
 
 /// What a record is, from its topic and the router's headers.
 struct Identity<'s> {
-    route: Arc<str>,
+    route: Route,
     /// Position in the lane.
     task: usize,
     source: &'s SourceParts,
@@ -100,26 +119,26 @@ impl Scorer {
             .lane(lane)
             .ok_or_else(|| Error::Plan(format!("the pipeline has no {} lane", lane.as_str())))?;
         let variant: Arc<str> = lane_plan.variant.as_str().into();
-        let tasks: Vec<_> = parts
+        let tasks = parts
             .into_iter()
             .map(|parts| {
                 let task = &plan.tasks[parts.task];
-                Task {
+                Ok(Task {
                     name: task.name.clone(),
                     variant: variant.clone(),
-                    topic: task.publish.topic.name.clone(),
+                    answers_to: answers.target(&task.publish.topic.name)?,
                     carry: task.publish.carry.clone(),
                     parts,
-                }
+                })
             })
-            .collect();
+            .collect::<Result<Vec<_>, Error>>()?;
         let position = |task: usize| tasks.iter().position(|t| t.parts.task == task);
         let by_topic = tasks
             .iter()
             .enumerate()
             .map(|(at, task)| (plan.lane_topic(lane, task.parts.task).into(), at))
             .collect();
-        let routes = plan.routes.iter().map(|r| (r.name.clone(), r.source)).collect();
+        let routes = plan.routes.iter().map(|r| (r.name.clone(), (Route::of(&r.name), r.source))).collect();
         let mut direct = HashMap::new();
         for source in &plan.sources {
             let Some(route) = source.direct.map(|r| &plan.routes[r]) else { continue };
@@ -127,7 +146,7 @@ impl Scorer {
                 && of == lane
                 && let Some(at) = position(task)
             {
-                direct.insert(source.topic.clone(), (route.name.clone(), at));
+                direct.insert(source.topic.clone(), (Route::of(&route.name), at));
             }
         }
         let max_batch = lane_plan.max_batch.get();
@@ -144,7 +163,15 @@ impl Scorer {
             sessions: sessions.with_deadline(lane_plan.run_deadline),
             answers,
             run_deadline: lane_plan.run_deadline,
+            timings: false,
         })
+    }
+
+    /// Whether answers say when their events were read and run; see
+    /// [`StageOptions::timings`](crate::StageOptions::timings).
+    #[must_use]
+    pub fn with_timings(self, timings: bool) -> Self {
+        Self { timings, ..self }
     }
 
     /// Route, task, source and coordinates of a record, from its topic and the router's headers.
@@ -165,8 +192,8 @@ impl Scorer {
             .ok_or_else(|| refuse(format!("a lane topic's record has no header {}", headers::ROUTE)))?;
         let (route, source) = self
             .routes
-            .get_key_value(route)
-            .and_then(|(name, &source)| Some((name.clone(), self.sources.by_index(source)?)))
+            .get(route)
+            .and_then(|(route, source)| Some((route.clone(), self.sources.by_index(*source)?)))
             .ok_or_else(|| refuse(format!("route `{route}` is not in this pipeline")))?;
         let origin = headers::source(&event.headers).ok_or_else(|| {
             refuse(format!("a lane topic's record has no valid header {}", headers::SOURCE))
@@ -214,16 +241,29 @@ impl Scorer {
         Ok((row, carried))
     }
 
-    fn scored(&self, task: &Task, pending: Pending, outputs: Vec<(Arc<str>, Output)>) -> Settled {
+    fn scored(
+        &self,
+        task: &Task,
+        pending: Pending,
+        outputs: Vec<(Arc<str>, Output)>,
+        run_us: Option<[i64; 2]>,
+    ) -> Settled {
         let mut carried_headers = pending.event.headers.without_reserved();
-        carried_headers.push(headers::EVENT_ID, pending.event_id.as_bytes().to_vec());
-        carried_headers.push(headers::ROUTE, pending.route.as_bytes().to_vec());
+        // An event's place on its source topic is its name.
+        let place = Bytes::copy_from_slice(pending.event_id.as_bytes());
+        carried_headers.push(headers::EVENT_ID, place.clone());
+        carried_headers.push(headers::ROUTE, pending.route.bytes.clone());
         carried_headers.push(headers::LANE, self.lane.as_str().as_bytes());
-        carried_headers.push(headers::SOURCE, pending.origin.to_string());
+        carried_headers.push(headers::SOURCE, place);
+        if let Some([began, ended]) = run_us {
+            carried_headers.carry_moments(&pending.event.headers);
+            carried_headers.note_moment("run", began);
+            carried_headers.note_moment("ran", ended);
+        }
         let scored = ScoredEvent {
             event_id: pending.event_id,
             pipeline: self.pipeline.clone(),
-            route: pending.route,
+            route: pending.route.name,
             lane: self.lane.as_str().into(),
             task: task.name.clone(),
             variant: task.variant.clone(),
@@ -239,7 +279,7 @@ impl Scorer {
         };
         self.answers.answer(
             Read { ticket: pending.ticket, event: &pending.event, origin: &pending.origin },
-            &task.topic,
+            &task.answers_to,
             Some(task.parts.codec.encode(&scored)),
             carried_headers,
             Verdict::Scored,
@@ -272,9 +312,13 @@ impl Work for Scorer {
             let detail = format!("{} answers for a batch of {}", results.len(), ran.tags.len());
             return Err(Error::Model { task: task.name.to_string(), detail });
         }
+        let run_us = self.timings.then(|| {
+            let began = now_us() - ran.started.elapsed().as_micros() as i64;
+            [began, began + ran.elapsed.as_micros() as i64]
+        });
         for (pending, result) in ran.tags.into_iter().zip(results) {
             verdicts.push(match result {
-                Ok(outputs) => self.scored(task, pending, outputs),
+                Ok(outputs) => self.scored(task, pending, outputs, run_us),
                 Err(rejection) => self.answers.dead_letter(
                     Read { ticket: pending.ticket, event: &pending.event, origin: &pending.origin },
                     &rejection,

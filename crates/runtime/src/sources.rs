@@ -12,6 +12,8 @@ pub(crate) struct SourceParts {
     pub(crate) index: usize,
     pub(crate) tombstones: Tombstones,
     pub(crate) decoder: EventDecoder,
+    /// Gives what the rules look at.
+    pub(crate) decoder_for_rules: EventDecoder,
     pub(crate) rules: RuleSet,
 }
 
@@ -23,20 +25,25 @@ impl Sources {
     pub fn build(plan: &Plan, schemas: &SchemaFolder) -> Result<Self, Error> {
         let mut sources = HashMap::new();
         for (index, source) in plan.sources.iter().enumerate() {
-            let decoder = match source.format {
+            let decoder = || match source.format {
                 Format::Avro => {
                     let at = &source.schemas_at;
                     EventDecoder::avro(schemas, &source.schemas)
-                        .map_err(|e| Error::Plan(format!("{at}: {e}")))?
+                        .map_err(|e| Error::Plan(format!("{at}: {e}")))
                 }
-                Format::Json => EventDecoder::json(),
+                Format::Json => Ok(EventDecoder::json()),
             };
+            let (decoder, mut decoder_for_rules) = (decoder()?, decoder()?);
             for why in decoder.incompatible() {
                 tracing::warn!(topic = %source.topic, why, "events of this schema version become dead letters");
             }
             let known = |subject: &str| schemas.latest(subject).map(|s| s.field_names());
             let rules = RuleSet::compile(plan, index, &known).map_err(|e| Error::Plan(e.to_string()))?;
-            let parts = SourceParts { index, tombstones: source.tombstones, decoder, rules };
+            if let Some(fields) = rules.fields() {
+                decoder_for_rules = decoder_for_rules.only(&|name| fields.contains(name));
+            }
+            let tombstones = source.tombstones;
+            let parts = SourceParts { index, tombstones, decoder, decoder_for_rules, rules };
             sources.insert(source.topic.clone(), Arc::new(parts));
         }
         Ok(Self(sources))

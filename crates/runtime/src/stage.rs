@@ -18,7 +18,7 @@ use twinlane_kafka::{
 };
 use twinlane_record::{Envelope, Verdict};
 
-use crate::{Error, Settled, Verdicts, Work, tally::Tally};
+use crate::{Error, Settled, Verdicts, Work, answer::now_us, tally::Tally};
 
 /// How a stage is set up.
 #[derive(Clone, Debug)]
@@ -35,6 +35,8 @@ pub struct StageOptions {
     pub delivery: twinlane_delivery::Options,
     /// The most that may be in flight.
     pub limits: Limits,
+    /// Note on every record when it was read, and on every output when it was produced.
+    pub timings: bool,
 }
 
 /// What others may know of a running stage; read by health checks.
@@ -96,6 +98,7 @@ impl<W: Work> Stage<W> {
                 stage: self.options.stage.clone(),
                 transactional_id: self.options.transactional_id.clone(),
                 max_batch_bytes: self.options.max_batch_bytes,
+                timings: self.options.timings,
             },
             consumer.membership(),
         )?;
@@ -178,7 +181,10 @@ impl<W: Work> Loop<'_, W> {
     fn inbound(&mut self, event: Inbound) -> Result<(), Error> {
         match event {
             Inbound::Records(records) => {
-                for record in records {
+                for mut record in records {
+                    if self.options.timings {
+                        record.headers.note_moment("read", now_us());
+                    }
                     self.tally.events_in.increment(1);
                     let partition =
                         TopicPartition { topic: record.at.topic.clone(), partition: record.at.partition };
@@ -285,8 +291,14 @@ impl<W: Work> Loop<'_, W> {
 
     fn press(&mut self) {
         match self.budget.observe(self.delivery.records(), self.delivery.bytes()) {
-            Some(Pressure::Pause) => self.consumer.pause(),
-            Some(Pressure::Resume) => self.consumer.resume(&self.unread()),
+            Some(Pressure::Pause) => {
+                self.consumer.pause();
+                self.delivery.hurry(true);
+            }
+            Some(Pressure::Resume) => {
+                self.consumer.resume(&self.unread());
+                self.delivery.hurry(false);
+            }
             None => {}
         }
     }

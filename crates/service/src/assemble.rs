@@ -130,7 +130,8 @@ impl LoadedPipeline {
         // What belongs to no lane is settled by the last lane's stage: a flood of broken events then never
         // stands before the orders.
         let owns_rest = plan.lanes.last().is_some_and(|l| l.name == lane);
-        let work = Router::new(plan, lane, owns_rest, self.sources()?, answers);
+        let work =
+            Router::new(plan, lane, owns_rest, self.sources()?, answers)?.with_timings(settings.timings);
         let group = plan.router_group(lane);
         let instance_id = Some(settings.transactional_id(&plan.pipeline, &stage));
         let consumer = ConsumerOptions { client_id: stage.clone(), group, instance_id, topics: reads };
@@ -187,7 +188,8 @@ impl LoadedPipeline {
                 device: model.device().as_str().into(),
             });
         }
-        let work = Scorer::new(plan, lane, parts, self.sources()?, Sessions::start(sessions)?, answers)?;
+        let work = Scorer::new(plan, lane, parts, self.sources()?, Sessions::start(sessions)?, answers)?
+            .with_timings(settings.timings);
         let group = plan.lane_group(lane);
         let instance_id = Some(settings.transactional_id(&plan.pipeline, &stage));
         let consumer = ConsumerOptions { client_id: stage.clone(), group, instance_id, topics: topics_read };
@@ -220,6 +222,7 @@ impl LoadedPipeline {
                 records: l.in_flight.records,
                 bytes: l.in_flight.bytes,
             }),
+            timings: settings.timings,
         }
     }
 }

@@ -30,6 +30,9 @@ pub struct Settings {
     pub onnxruntime: Option<PathBuf>,
     /// Log lines as `text` or `json`.
     pub log_format: LogFormat,
+    /// Every answer says in the header `twinlane-timings` when its event was read, run and produced, by the clock of
+    /// the machine. For measurements: it costs a header.
+    pub timings: bool,
     /// Kafka.
     pub kafka: Kafka,
 }
@@ -70,6 +73,7 @@ impl Default for Settings {
             admin_port: 0,
             onnxruntime: None,
             log_format: LogFormat::Text,
+            timings: false,
             kafka: Kafka::default(),
         }
     }
@@ -111,6 +115,9 @@ pub struct Flags {
     /// How log lines look [default: text]
     #[arg(long, value_name = "FORMAT")]
     pub log_format: Option<LogFormat>,
+    /// Write on every answer when its event was read, run and produced (header twinlane-timings)
+    #[arg(long)]
+    pub timings: bool,
     /// Settings file (TOML)
     #[arg(long, value_name = "FILE")]
     pub settings: Option<PathBuf>,
@@ -137,6 +144,7 @@ impl Settings {
         replace(&mut settings.kafka.brokers, overlay.brokers);
         replace(&mut settings.admin_port, overlay.admin_port);
         replace(&mut settings.log_format, overlay.log_format);
+        settings.timings |= overlay.timings;
         settings.ordinal = overlay.ordinal.or(settings.ordinal);
         settings.onnxruntime = overlay.onnxruntime.or(settings.onnxruntime);
         if settings.pipeline.as_os_str().is_empty() {

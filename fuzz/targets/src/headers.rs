@@ -37,7 +37,7 @@ fn parse(data: &[u8]) -> Headers {
             None => (line, None),
         };
         // As the Kafka client reads a name.
-        Header { name: String::from_utf8_lossy(name).into(), value }
+        Header { name: String::from_utf8_lossy(name).into_owned().into(), value }
     };
     Headers(data.split(|&byte| byte == b'\n').map(header).collect())
 }

@@ -66,6 +66,7 @@ impl Cluster {
             stage: "stage".into(),
             transactional_id: id.into(),
             max_batch_bytes: 1_000_000,
+            timings: false,
         };
         Transactor::start(&self.connection, options, consumer.membership()).expect("the settings are fine")
     }
