@@ -1,9 +1,11 @@
 //! The account of a stream: when each event was due, and when its answer could be read. Either may be told first.
 
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hdrhistogram::Histogram;
+
+use crate::breakdown::{Breakdown, Moments};
 
 /// What is known of an event that is not through yet.
 #[derive(Debug, Clone, Copy)]
@@ -11,7 +13,16 @@ enum Half {
     /// It was due then, and is not answered.
     Due(Instant),
     /// Its answer of this lane was read then, and the broker has not told us yet where the event stands.
-    Answered(usize, Instant),
+    Answered(Answer),
+}
+
+/// An answer that was read.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Answer {
+    pub(crate) lane: usize,
+    pub(crate) read: Instant,
+    /// What the services say of its way, if they do.
+    pub(crate) moments: Option<Moments>,
 }
 
 /// Events by partition and offset of their source topic.
@@ -26,10 +37,13 @@ pub(crate) struct Account {
     through: Vec<u64>,
     /// Microseconds, by lane: the latencies since [`Account::recent`] was told to forget.
     recent: Vec<Histogram<u64>>,
+    breakdowns: Vec<Breakdown>,
+    /// A moment on both clocks.
+    epoch: (Instant, i64),
 }
 
 /// Latencies are kept with three digits, up to ten minutes; what waits longer counts as that.
-fn histogram() -> Histogram<u64> {
+pub(crate) fn histogram() -> Histogram<u64> {
     Histogram::new_with_bounds(1, 600_000_000, 3).expect("the bounds are valid")
 }
 
@@ -37,32 +51,62 @@ impl Account {
     /// For so many lanes. Events that are due before `from` are not counted.
     pub(crate) fn new(lanes: usize, from: Instant) -> Self {
         let all = || (0..lanes).map(|_| histogram()).collect();
-        Self { halves: HashMap::new(), from, latencies: all(), recent: all(), through: vec![0; lanes] }
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            halves: HashMap::new(),
+            from,
+            latencies: all(),
+            recent: all(),
+            through: vec![0; lanes],
+            breakdowns: (0..lanes).map(|_| Breakdown::new()).collect(),
+            epoch: (Instant::now(), since.as_micros() as i64),
+        }
     }
 
     /// The event that stands there was due at this moment.
     pub(crate) fn due(&mut self, at: (i32, i64), due: Instant) {
         match self.halves.remove(&at) {
-            Some(Half::Answered(lane, read)) => self.count(lane, due, read),
+            Some(Half::Answered(answer)) => self.count(due, answer),
             _ => drop(self.halves.insert(at, Half::Due(due))),
         }
     }
 
     /// Its answer was read.
-    pub(crate) fn answered(&mut self, at: (i32, i64), lane: usize, read: Instant) {
+    pub(crate) fn answered(&mut self, at: (i32, i64), answer: Answer) {
         match self.halves.remove(&at) {
-            Some(Half::Due(due)) => self.count(lane, due, read),
-            _ => drop(self.halves.insert(at, Half::Answered(lane, read))),
+            Some(Half::Due(due)) => self.count(due, answer),
+            _ => drop(self.halves.insert(at, Half::Answered(answer))),
         }
     }
 
-    fn count(&mut self, lane: usize, due: Instant, read: Instant) {
+    fn count(&mut self, due: Instant, Answer { lane, read, moments }: Answer) {
         self.through[lane] += 1;
         if due >= self.from {
             let latency = read.saturating_duration_since(due).as_micros() as u64;
             self.latencies[lane].saturating_record(latency.max(1));
             self.recent[lane].saturating_record(latency.max(1));
+            if let Some(moments) = moments {
+                let [due, read] = [due, read].map(|moment| self.on_the_wall(moment));
+                self.breakdowns[lane].add(due, moments, read);
+            }
         }
+    }
+
+    /// Microseconds since the Unix epoch.
+    fn on_the_wall(&self, moment: Instant) -> i64 {
+        let (instant, us) = self.epoch;
+        let after = moment.saturating_duration_since(instant).as_micros() as i64;
+        us + after - instant.saturating_duration_since(moment).as_micros() as i64
+    }
+
+    /// Where the time of a lane's events went.
+    pub(crate) fn breakdown(&self, lane: usize) -> &Breakdown {
+        &self.breakdowns[lane]
+    }
+
+    /// Events of a lane that are answered.
+    pub(crate) fn through_lane(&self, lane: usize) -> u64 {
+        self.through[lane]
     }
 
     /// Events that are answered, over all lanes.
@@ -95,12 +139,13 @@ mod tests {
         let began = Instant::now();
         let after = |ms| began + Duration::from_millis(ms);
         let mut account = Account::new(2, after(10));
+        let answer = |lane, ms| Answer { lane, read: after(ms), moments: None };
         account.due((0, 0), after(5));
-        account.answered((0, 0), 0, after(50));
-        account.answered((0, 1), 0, after(60));
+        account.answered((0, 0), answer(0, 50));
+        account.answered((0, 1), answer(0, 60));
         account.due((0, 1), after(20));
         account.due((1, 0), after(20));
-        account.answered((1, 0), 1, after(120));
+        account.answered((1, 0), answer(1, 120));
         account.due((1, 1), after(30));
         assert_eq!(account.through(), 3, "one is not answered");
         assert_eq!(account.latencies(0).len(), 1, "what was due before does not count");

@@ -18,6 +18,8 @@ pub(crate) enum Arrivals {
     Steps(Vec<Step>),
     /// Mostly one rate, and another one for a while, again and again; independently of each other.
     Bursts(Bursts),
+    /// As the reference events happened, so many times faster.
+    Recorded { speed: f64 },
 }
 
 /// A rate for a while.
@@ -68,6 +70,8 @@ impl Arrivals {
                 let most = scale * bursts.per_second.max(bursts.burst_per_second);
                 by_chance(seconds, most, rate, &mut random)
             }
+            // When these leave is said by the events themselves; see `recorded`.
+            Self::Recorded { .. } => Vec::new(),
         }
     }
 }

@@ -25,10 +25,25 @@ pub(crate) struct Drain {
     pub(crate) workload: Workload,
     /// How many events lie on the topic.
     pub(crate) events: usize,
+    /// How many replicas of the service share the work, all on the measured core.
+    #[serde(default = "one")]
+    pub(crate) replicas: usize,
+    /// How many routes the pipeline has; as many as it needs, unless said otherwise.
+    pub(crate) routes: Option<usize>,
+    /// Hold our plain consumer and producer against librdkafka's own tool, too.
+    #[serde(default)]
+    pub(crate) against_the_tool: bool,
+    /// Measure no limits.
+    #[serde(default)]
+    pub(crate) alone: bool,
     /// Events per second should be this part of what ONNX Runtime alone reaches.
     pub(crate) of_onnx_runtime: Option<f64>,
     /// Events per second should be this part of what a bare transactional loop reaches.
     pub(crate) of_transactions: Option<f64>,
+}
+
+fn one() -> usize {
+    1
 }
 
 /// What came of it.
@@ -43,8 +58,10 @@ pub(crate) struct Drained {
     pub(crate) batch: Option<f64>,
     /// Mean records in a transaction.
     pub(crate) window: Option<f64>,
-    /// Resident memory at the end, in bytes.
+    /// Resident memory of the first replica at the end, in bytes.
     pub(crate) resident: u64,
+    /// From the start of the process to reading the first committed answer.
+    pub(crate) first_answer: Duration,
     /// Seconds from the start of the service, and events that were answered by then.
     pub(crate) course: Vec<(f64, f64)>,
 }
@@ -86,10 +103,13 @@ impl Filled {
     pub(crate) fn drain(&self, drain: &Drain, how: How<'_>, interrupted: &AtomicBool) -> Result<Drained> {
         let follower = Follower::from_beginning(how.brokers, drain.workload.outputs())?;
         let service = drain.workload.service();
-        let mut running = Running::spawn(service, &format!("{}-{service}", drain.name), how)?;
         let began = Instant::now();
+        let spawn =
+            |replica| Running::spawn(service, &format!("{}-{service}-{replica}", drain.name), replica, how);
+        let mut replicas = (0..drain.replicas).map(spawn).collect::<Result<Vec<_>>>()?;
         let (all, warm) = (drain.events as u64, (drain.events as f64 * WARM_UP) as u64);
-        let mut stretch = Stretch::of(running.process());
+        let mut stretch = Stretch::of_all(replicas.iter_mut().map(Running::process).collect());
+        let mut first_answer = None;
         let (mut count, mut bytes, mut last) = (0, 0, began);
         let (mut pulse, mut course, mut sampled) = (Pulse::new(), Vec::new(), began);
         while count < all {
@@ -99,16 +119,17 @@ impl Filled {
             match follower.next(Duration::from_millis(100), size)? {
                 Some(size) => {
                     (count, bytes, last) = (count + 1, bytes + size, Instant::now());
-                    if count >= warm && !stretch.has_begun() {
+                    first_answer.get_or_insert_with(|| began.elapsed());
+                    if count >= warm && !stretch.has_begun() && replicas.iter_mut().all(Running::is_ready) {
                         stretch.at(count)?;
                     }
                 }
                 None => {
-                    running.check()?;
+                    replicas.iter_mut().try_for_each(Running::check)?;
                     ensure!(
                         last.elapsed() < if count == 0 { READY_LIMIT } else { QUIET },
                         "{count} of {all} events are answered, and no more come; see {}",
-                        running.log().display()
+                        replicas[0].log().display()
                     );
                 }
             }
@@ -119,16 +140,19 @@ impl Filled {
             pulse.show(|| format!("{count} of {all} events"));
         }
         stretch.at(count)?;
+        let mean = |metric| -> Result<Option<f64>> { replicas[0].mean(metric) };
+        let (batch, window) = (mean("twinlane_batch_size")?, mean("twinlane_window_records")?);
         let drained = Drained {
             pace: stretch.pace().with_context(|| format!("draining with {service}"))?,
             bytes_in: self.bytes_in,
             bytes_out: bytes as f64 / count as f64,
-            batch: running.mean("twinlane_batch_size")?,
-            window: running.mean("twinlane_window_records")?,
-            resident: running.usage()?.resident,
+            batch,
+            window,
+            resident: replicas[0].usage()?.resident,
+            first_answer: first_answer.context("there is an answer")?,
             course,
         };
-        running.stop()?;
+        replicas.into_iter().try_for_each(Running::stop)?;
         Ok(drained)
     }
 }

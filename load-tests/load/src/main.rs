@@ -3,17 +3,24 @@
 
 mod account;
 mod arrivals;
+mod breakdown;
+mod capacity;
 mod compare;
 mod cores;
+mod course;
 mod drain;
+mod idle;
 mod limit;
 mod plot;
 mod progress;
+mod recorded;
 mod report;
 mod saturate;
 mod scenario;
 mod services;
 mod stream;
+mod system;
+mod tool;
 mod workload;
 mod zipf;
 
@@ -115,6 +122,12 @@ fn run(name: &str, out: Option<PathBuf>, binaries: &std::path::Path) -> Result<(
     let place = Place { binaries, data: &data, out: &out, cores: &cores, interrupted: &interrupted };
     for drain in &scenario.drains {
         saturate::measure(drain, &place, &mut report).with_context(|| drain.name.clone())?;
+    }
+    for capacity in &scenario.capacities {
+        capacity::measure(capacity, &place, &mut report).with_context(|| capacity.name.clone())?;
+    }
+    for idle in &scenario.idles {
+        idle::measure(idle, &place, &mut report).with_context(|| idle.name.clone())?;
     }
     for stream in &scenario.streams {
         stream::run(stream, &place, &mut report).with_context(|| stream.name.clone())?;

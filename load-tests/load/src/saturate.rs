@@ -18,12 +18,15 @@ use crate::plot::Plot;
 use crate::progress::say;
 use crate::report::{Ratio, Report};
 use crate::services::How;
+use crate::tool::Tool;
 use crate::workload::{PARTITIONS, SOURCE};
 
 /// Batches that are tried for ONNX Runtime alone.
 const BATCHES: [usize; 8] = [1, 4, 8, 16, 32, 64, 128, 256];
 /// Windows that are tried for the bare loop, beside the one that the service used.
 const WINDOWS: [u64; 3] = [1000, 4000, 16_000];
+/// A limit of ours that is slower than this part of librdkafka's own tool is none.
+const AS_THE_TOOL: f64 = 0.85;
 /// A limit that takes longer hangs.
 const LIMIT: Duration = Duration::from_secs(180);
 
@@ -41,7 +44,8 @@ pub(crate) struct Place<'a> {
 pub(crate) fn measure(drain: &Drain, place: &Place<'_>, report: &mut Report) -> Result<()> {
     let name = &drain.name;
     let folder = tempfile::tempdir().context("creating a folder")?;
-    let pipeline = drain.workload.write(folder.path())?;
+    let routes = drain.routes.unwrap_or(drain.workload.routes());
+    let pipeline = drain.workload.write(folder.path(), routes)?;
     say(&format!("{name}: filling a topic with {} events", drain.events));
     let filled = Filled::start(drain, place.cores, place.data)?;
     say(&format!("{name}: {} on core {}", drain.workload.service(), place.cores.measured));
@@ -51,25 +55,39 @@ pub(crate) fn measure(drain: &Drain, place: &Place<'_>, report: &mut Report) -> 
         brokers: filled.broker.bootstrap(),
         logs: &place.out.join("logs"),
         prefix: &place.cores.pinned(),
+        timings: false,
     };
     let drained = filled.drain(drain, how, place.interrupted)?;
-    note_drained(name, &drained, report);
+    note_drained(drain, &drained, &pipeline, report)?;
+    if drain.alone {
+        return Ok(());
+    }
 
     if drain.of_onnx_runtime.is_some() {
         let best = onnx_runtime(drain, &drained, &pipeline, &filled, place, report)?;
         add_ratios(name, "onnx_runtime", drain.of_onnx_runtime, drained.pace, best, report);
     }
-    plain(drain, &filled, place, report)?;
+    let plain = plain(drain, &filled, place, report)?;
+    if drain.against_the_tool {
+        against_the_tool(drain, &drained, plain, &filled, place, report)?;
+    }
     let best = transactions(drain, &drained, &filled, place, report)?;
     add_ratios(name, "transactions", drain.of_transactions, drained.pace, best, report);
     Ok(())
 }
 
-fn note_drained(name: &str, drained: &Drained, report: &mut Report) {
+fn note_drained(drain: &Drain, drained: &Drained, pipeline: &Path, report: &mut Report) -> Result<()> {
+    let name = &drain.name;
     note_pace(name, drained.pace, report);
     report.figure(format!("{name}.bytes_in"), drained.bytes_in);
     report.figure(format!("{name}.bytes_out"), drained.bytes_out);
-    report.figure(format!("{name}.resident_mib"), drained.resident as f64 / f64::from(1 << 20));
+    let resident = drained.resident as f64 / f64::from(1 << 20);
+    report.figure(format!("{name}.resident_mib"), resident);
+    if let Some(model) = drain.workload.model_bytes(pipeline)? {
+        report
+            .figure(format!("{name}.resident_less_model_mib"), resident - model as f64 / f64::from(1 << 20));
+    }
+    report.figure(format!("{name}.first_answer_after_s"), drained.first_answer.as_secs_f64());
     if let Some(batch) = drained.batch {
         report.figure(format!("{name}.mean_batch"), batch);
     }
@@ -82,6 +100,7 @@ fn note_drained(name: &str, drained: &Drained, report: &mut Report) {
         y: "events".into(),
         lines: vec![("answered".into(), drained.course.clone())],
     });
+    Ok(())
 }
 
 fn note_pace(name: &str, pace: Pace, report: &mut Report) {
@@ -132,6 +151,7 @@ fn onnx_runtime(
             ["--task", task],
             ["--variant", variant],
             ["--batch", &batch.to_string()],
+            ["--records", &drain.events.to_string()],
         ];
         let pace = limit("model", arguments.as_flattened(), place)?;
         say(&format!("{name}: ONNX Runtime alone, batch {batch}: {:.0} events/s", pace.per_second()));
@@ -156,19 +176,52 @@ fn onnx_runtime(
 }
 
 /// A consumer of what the service read, and a producer of what it wrote, each alone and without transactions.
-fn plain(drain: &Drain, filled: &Filled, place: &Place<'_>, report: &mut Report) -> Result<()> {
+fn plain(drain: &Drain, filled: &Filled, place: &Place<'_>, report: &mut Report) -> Result<Plain> {
     let (name, bootstrap, records) = (&drain.name, filled.broker.bootstrap(), drain.events.to_string());
     let consume = [["--brokers", bootstrap], ["--from", SOURCE], ["--records", &records]];
-    let pace = limit("consume", consume.as_flattened(), place)?;
-    say(&format!("{name}: a plain consumer: {:.0} events/s", pace.per_second()));
-    note_pace(&format!("{name}.plain_consumer"), pace, report);
+    let consumer = limit("consume", consume.as_flattened(), place)?;
+    say(&format!("{name}: a plain consumer: {:.0} events/s", consumer.per_second()));
+    note_pace(&format!("{name}.plain_consumer"), consumer, report);
     let to = client::unique("limit");
     client::create_topic(bootstrap, &to, PARTITIONS, &[])?;
     let like = drain.workload.outputs()[0];
     let produce = [["--brokers", bootstrap], ["--to", &to], ["--like", like], ["--records", &records]];
-    let pace = limit("produce", produce.as_flattened(), place)?;
-    say(&format!("{name}: a plain producer: {:.0} events/s", pace.per_second()));
-    note_pace(&format!("{name}.plain_producer"), pace, report);
+    let producer = limit("produce", produce.as_flattened(), place)?;
+    say(&format!("{name}: a plain producer: {:.0} events/s", producer.per_second()));
+    note_pace(&format!("{name}.plain_producer"), producer, report);
+    Ok(Plain { consumer, producer })
+}
+
+/// How fast a plain consumer and a plain producer are.
+struct Plain {
+    consumer: Pace,
+    producer: Pace,
+}
+
+/// Our plain consumer and producer as a part of librdkafka's own tool, on the same core.
+fn against_the_tool(
+    drain: &Drain,
+    drained: &Drained,
+    plain: Plain,
+    filled: &Filled,
+    place: &Place<'_>,
+    report: &mut Report,
+) -> Result<()> {
+    let (name, bootstrap) = (&drain.name, filled.broker.bootstrap());
+    let tool = Tool::build(place.binaries)?;
+    let consumed = tool.consume(bootstrap, SOURCE, drain.events, place)?;
+    let to = client::unique("limit");
+    client::create_topic(bootstrap, &to, PARTITIONS, &[])?;
+    let produced = tool.produce(bootstrap, &to, drained.bytes_out.round() as usize, drain.events, place)?;
+    say(&format!("{name}: librdkafka's tool consumes {consumed:.0} and produces {produced:.0} records/s"));
+    for (what, ours, theirs) in
+        [("consumer", plain.consumer, consumed), ("producer", plain.producer, produced)]
+    {
+        report.figure(format!("{name}.tool_{what}.events_per_s"), theirs);
+        let baseline = format!("librdkafka's rdkafka_performance: {theirs:.0} records/s on one core");
+        let ratio = Ratio::at_least(AS_THE_TOOL, Some(ours.per_second() / theirs), baseline);
+        report.ratios.insert(format!("{name}.plain_{what}.of_the_tool"), ratio);
+    }
     Ok(())
 }
 

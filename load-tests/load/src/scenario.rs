@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
+use crate::capacity::Capacity;
 use crate::drain::Drain;
+use crate::idle::Idle;
 use crate::report::Ratio;
 use crate::stream::Stream;
 
@@ -22,12 +24,36 @@ pub(crate) struct Scenario {
     /// Topics that are drained, one after the other.
     #[serde(default)]
     pub(crate) drains: Vec<Drain>,
+    /// What systems sustain, one after the other.
+    #[serde(default)]
+    pub(crate) capacities: Vec<Capacity>,
+    /// Services without events, one after the other.
+    #[serde(default)]
+    pub(crate) idles: Vec<Idle>,
     /// Streams, one after the other.
     #[serde(default)]
     pub(crate) streams: Vec<Stream>,
     /// What the figures should be.
     #[serde(default)]
     pub(crate) targets: Vec<Target>,
+}
+
+/// A part of a figure that was measured before.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Part {
+    /// The name of the figure.
+    of: String,
+    part: f64,
+}
+
+impl Part {
+    /// The part of what was measured.
+    pub(crate) fn of(&self, figures: &BTreeMap<String, f64>) -> Result<f64> {
+        let whole =
+            figures.get(&self.of).with_context(|| format!("no figure `{}` was measured before", self.of))?;
+        Ok(whole * self.part)
+    }
 }
 
 /// What a figure should be, alone or as a part of another one.
@@ -103,7 +129,8 @@ mod tests {
             let file = file.expect("readable").path();
             let (name, scenario) = Scenario::find(&file.to_string_lossy()).expect("valid");
             assert!(!scenario.about.is_empty(), "{name}");
-            assert!(scenario.drains.len() + scenario.streams.len() > 0, "{name} measures nothing");
+            let measured = scenario.drains.len() + scenario.capacities.len() + scenario.idles.len();
+            assert!(measured + scenario.streams.len() > 0, "{name} measures nothing");
         });
         assert!(read.count() > 0);
     }

@@ -22,6 +22,8 @@ pub(crate) struct How<'a> {
     pub(crate) logs: &'a Path,
     /// What comes before the program on its command line.
     pub(crate) prefix: &'a [String],
+    /// Note on every answer when its event was read, run and produced.
+    pub(crate) timings: bool,
 }
 
 /// A service that runs.
@@ -31,11 +33,12 @@ pub(crate) struct Running {
     service: Service,
     admin: SocketAddr,
     started: Instant,
+    ready: bool,
 }
 
 impl Running {
-    /// Starts it and does not wait. `log` is the name of its log.
-    pub(crate) fn spawn(name: &'static str, log: &str, how: How<'_>) -> Result<Self> {
+    /// Starts a replica of it and does not wait. `log` is the name of its log.
+    pub(crate) fn spawn(name: &'static str, log: &str, replica: usize, how: How<'_>) -> Result<Self> {
         let program = how.binaries.join(name);
         ensure!(program.exists(), "{} is not there; `cargo xtask load` builds it", program.display());
         let admin = free_port()?;
@@ -43,10 +46,11 @@ impl Running {
             ["--pipeline", &how.pipeline.to_string_lossy()],
             ["--schemas", "schemas"],
             ["--brokers", how.brokers],
-            ["--ordinal", "0"],
+            ["--ordinal", &replica.to_string()],
             ["--admin-port", &admin.port().to_string()],
         ];
         let own = own.iter().flatten().map(|&argument| argument.to_owned());
+        let own = own.chain(how.timings.then(|| "--timings".to_owned()));
         let program = [program.to_string_lossy().into_owned()];
         let mut line = how.prefix.iter().cloned().chain(program).chain(own);
         let program = line.next().context("a command line has a program")?.into();
@@ -58,13 +62,19 @@ impl Running {
             ..Default::default()
         };
         let started = Instant::now();
-        Ok(Self { name, service: Service::spawn(&options)?, admin, started })
+        Ok(Self { name, service: Service::spawn(&options)?, admin, started, ready: false })
     }
 
     /// Waits until it has joined its groups, and says how long that took from its start.
     pub(crate) fn wait_until_ready(&mut self) -> Result<Duration> {
         self.service.wait_for_http(self.admin, "/health/ready", READY_LIMIT)?;
         Ok(self.started.elapsed())
+    }
+
+    /// Whether it has joined its groups by now.
+    pub(crate) fn is_ready(&mut self) -> bool {
+        self.ready |= self.service.wait_for_http(self.admin, "/health/ready", Duration::ZERO).is_ok();
+        self.ready
     }
 
     /// The operating system's number for it.
@@ -92,6 +102,11 @@ impl Running {
         Ok(mean(&http_get(self.admin, "/metrics")?, metric))
     }
 
+    /// The part of a histogram's samples that are not above `bound`, one of its own bounds; none before it has any.
+    pub(crate) fn part_below(&self, metric: &str, bound: &str) -> Result<Option<f64>> {
+        Ok(part_below(&http_get(self.admin, "/metrics")?, metric, bound))
+    }
+
     /// Stops it cleanly.
     pub(crate) fn stop(mut self) -> Result<()> {
         let code = self.service.stop(STOP_LIMIT);
@@ -100,15 +115,22 @@ impl Running {
     }
 }
 
+/// A metric's value summed over its labels, of which one reads `label`, if that is not empty.
+fn total(metrics: &str, name: &str, label: &str) -> f64 {
+    let of = metrics.lines().filter_map(|line| line.strip_prefix(name));
+    let of = of.filter(|rest| rest.starts_with(['{', ' ']) && rest.contains(label));
+    of.filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+}
+
 fn mean(metrics: &str, name: &str) -> Option<f64> {
-    let total = |suffix: &str| -> f64 {
-        let name = format!("{name}_{suffix}");
-        let of = metrics.lines().filter_map(|line| line.strip_prefix(&name));
-        let of = of.filter(|rest| rest.starts_with(['{', ' ']));
-        of.filter_map(|rest| rest.rsplit(' ').next()?.parse::<f64>().ok()).sum()
-    };
-    let count = total("count");
-    (count > 0.0).then(|| total("sum") / count)
+    let count = total(metrics, &format!("{name}_count"), "");
+    (count > 0.0).then(|| total(metrics, &format!("{name}_sum"), "") / count)
+}
+
+fn part_below(metrics: &str, name: &str, bound: &str) -> Option<f64> {
+    let count = total(metrics, &format!("{name}_count"), "");
+    let below = total(metrics, &format!("{name}_bucket"), &format!("le=\"{bound}\""));
+    (count > 0.0).then(|| below / count)
 }
 
 #[cfg(test)]
@@ -122,5 +144,13 @@ mod tests {
         assert_eq!(mean(metrics, "a"), Some(6.0));
         assert_eq!(mean(metrics, "b"), Some(1.0));
         assert_eq!(mean(metrics, "c"), None);
+    }
+
+    #[test]
+    fn the_part_below_a_bound_is_over_all_labels() {
+        let metrics = "a_bucket{x=\"1\",le=\"0.012\"} 6\na_bucket{x=\"1\",le=\"0.12\"} 9\n\
+                       a_bucket{x=\"2\",le=\"0.012\"} 1\na_count{x=\"1\"} 9\na_count{x=\"2\"} 1\n";
+        assert_eq!(part_below(metrics, "a", "0.012"), Some(0.7));
+        assert_eq!(part_below(metrics, "b", "0.012"), None);
     }
 }

@@ -50,6 +50,17 @@ impl Workload {
         }
     }
 
+    /// Bytes of that model's file.
+    pub(crate) fn model_bytes(self, pipeline: &Path) -> Result<Option<u64>> {
+        let Some((task, variant)) = self.model() else { return Ok(None) };
+        let text =
+            std::fs::read_to_string(pipeline).with_context(|| format!("reading {}", pipeline.display()))?;
+        let pipeline: Value = serde_json::from_str(&text).context("the pipeline file was written as JSON")?;
+        let model = pipeline["tasks"][task]["models"][variant].as_str().context("the task has this model")?;
+        let model = std::fs::metadata(model).with_context(|| format!("looking at {model}"))?;
+        Ok(Some(model.len()))
+    }
+
     /// The service that works.
     pub(crate) fn service(self) -> &'static str {
         match self {
@@ -92,7 +103,7 @@ impl Workload {
         }
     }
 
-    /// The first `count` events; where the data has fewer, it begins again. Where orders and purchases are mixed,
+    /// So many events, taken evenly from the data, whose histories grow with time; where it has fewer, it begins again. Where orders and purchases are mixed,
     /// `orders` is the part of the orders; without it they are mixed as the data has them.
     pub(crate) fn events(
         self,
@@ -100,20 +111,11 @@ impl Workload {
         count: usize,
         orders: Option<f64>,
     ) -> Result<Vec<ReferenceEvent>> {
-        let only = match self {
-            Self::Orders => Some(Task::OrderRisk),
-            Self::Purchases | Self::Trivial => Some(Task::RepeatPurchase),
-            _ => None,
-        };
-        let read = || {
-            let read = reference_events(data, None);
-            read.with_context(|| format!("reading the reference data in {}", data.display()))
-        };
+        let only = self.only();
         let of = |task: Option<Task>| -> Result<Vec<_>> {
-            let events = read()?.filter(|event| task.is_none_or(|task| event.task == task));
-            let different: Vec<_> = events.take(count).collect();
-            ensure!(!different.is_empty(), "the data has no such events");
-            Ok(different)
+            let all = events(data, task)?;
+            let wanted = count.min(all.len());
+            Ok((0..wanted).map(|number| all[number * all.len() / wanted].clone()).collect())
         };
         let Some(part) = orders.filter(|_| only.is_none()) else {
             return Ok(of(only)?.iter().cycle().take(count).cloned().collect());
@@ -121,15 +123,43 @@ impl Workload {
         let (orders, purchases) = (of(Some(Task::OrderRisk))?, of(Some(Task::RepeatPurchase))?);
         let (mut orders, mut purchases) = (orders.iter().cycle(), purchases.iter().cycle());
         let is_order = |number: usize| {
-            let due = |events: usize| (events as f64 * part).floor();
+            let due = |events: usize| (events as f64 * part.clamp(0.0, 1.0)).floor();
             due(number + 1) > due(number)
         };
         let mixed = (0..count).map(|number| if is_order(number) { orders.next() } else { purchases.next() });
         Ok(mixed.flatten().cloned().collect())
     }
 
-    /// Writes its pipeline file into `folder`.
-    pub(crate) fn write(self, folder: &Path) -> Result<PathBuf> {
+    /// All events that the data has, once each, in the order in which they happened.
+    pub(crate) fn all_events(self, data: &Path) -> Result<Vec<ReferenceEvent>> {
+        events(data, self.only())
+    }
+
+    /// The only task that its events lead to.
+    fn only(self) -> Option<Task> {
+        match self {
+            Self::Orders => Some(Task::OrderRisk),
+            Self::Purchases | Self::Trivial => Some(Task::RepeatPurchase),
+            _ => None,
+        }
+    }
+
+    /// How many routes its pipeline needs.
+    pub(crate) fn routes(self) -> usize {
+        match self {
+            Self::Orders | Self::Purchases | Self::Trivial => 1,
+            _ => 2,
+        }
+    }
+
+    /// Writes its pipeline file into `folder`. Of more than the [`routes`](Self::routes) that it needs, the others stand
+    /// before these, look at fields and match no event.
+    pub(crate) fn write(self, folder: &Path, routes: usize) -> Result<PathBuf> {
+        ensure!(routes >= self.routes(), "this workload needs {} routes", self.routes());
+        ensure!(
+            routes == self.routes() || self.routes() == 2,
+            "only the router's workloads can have more routes"
+        );
         let home = Path::new(COMMERCE).canonicalize().context("run this in the repository")?;
         let file = home.join("pipeline.yaml");
         let text = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
@@ -139,7 +169,7 @@ impl Workload {
         let commerce: Value =
             serde_saphyr::from_str(&text).with_context(|| format!("reading {}", file.display()))?;
         let trivial = Path::new(TRIVIAL).canonicalize().context("run this in the repository")?;
-        let pipeline = self.pipeline(&commerce, &trivial);
+        let pipeline = self.pipeline(&commerce, &trivial, routes - self.routes());
         let file = folder.join("pipeline.yaml");
         // JSON is YAML.
         std::fs::write(&file, serde_json::to_string_pretty(&pipeline).context("writing JSON")?)
@@ -147,7 +177,7 @@ impl Workload {
         Ok(file)
     }
 
-    fn pipeline(self, commerce: &Value, trivial: &Path) -> Value {
+    fn pipeline(self, commerce: &Value, trivial: &Path, more_routes: usize) -> Value {
         let task = |name: &str| {
             let mut task = commerce["tasks"][name].clone();
             task["publish"]["topic"] = format!("load.scores.{name}").into();
@@ -181,16 +211,27 @@ impl Workload {
                     Self::RoutedByFields => format!("schema == \"{schema}\" && {field}"),
                     _ => format!("schema == \"{schema}\""),
                 };
+                let others = (0..more_routes).map(|number| {
+                    let (schema, field, task) = match number % 2 {
+                        0 => ("order", "amount", "order-risk"),
+                        _ => ("purchase", "dollars", "repeat-purchase"),
+                    };
+                    let when = format!("schema == \"{schema}\" && event.{field} < {}.0", -1 - number as i64);
+                    json!({"name": format!("other-{number}"), "from": "events", "when": when, "task": task,
+                           "lane": "precision"})
+                });
                 let second = if self == Self::RoutedToTwoLanes { "throughput" } else { "precision" };
                 (
                     json!(["order", "purchase"]),
                     json!({"order-risk": task("order-risk"), "repeat-purchase": task("repeat-purchase")}),
-                    json!([
-                        {"from": "events", "when": rule("order", "event.amount >= 0.0"),
-                         "task": "order-risk", "lane": "precision"},
-                        {"from": "events", "when": rule("purchase", "event.units >= 0"),
-                         "task": "repeat-purchase", "lane": second},
-                    ]),
+                    others
+                        .chain([
+                            json!({"from": "events", "when": rule("order", "event.amount >= 0.0"),
+                                   "task": "order-risk", "lane": "precision"}),
+                            json!({"from": "events", "when": rule("purchase", "event.units >= 0"),
+                                   "task": "repeat-purchase", "lane": second}),
+                        ])
+                        .collect(),
                 )
             }
         };
@@ -217,4 +258,13 @@ impl Workload {
             "dead_letters": {"topic": "load.dead-letters", "partitions": PARTITIONS},
         })
     }
+}
+
+/// The data's events, of one task or of all.
+fn events(data: &Path, task: Option<Task>) -> Result<Vec<ReferenceEvent>> {
+    let read = reference_events(data, None);
+    let read = read.with_context(|| format!("reading the reference data in {}", data.display()))?;
+    let events: Vec<_> = read.filter(|event| task.is_none_or(|task| event.task == task)).collect();
+    ensure!(!events.is_empty(), "the data has no such events");
+    Ok(events)
 }

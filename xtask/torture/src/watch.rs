@@ -74,7 +74,8 @@ impl Watch {
                 looked = Instant::now();
                 let is_stuck = |read: Instant| read.max(began).elapsed() > STUCK;
                 if places.is_empty() && is_stuck(began) || places.values().any(|(_, read)| is_stuck(*read)) {
-                    let offsets = places.iter().map(|(place, (offset, _))| (place.clone(), *offset)).collect();
+                    let offsets =
+                        places.iter().map(|(place, (offset, _))| (place.clone(), *offset)).collect();
                     // Brokers that are away now are asked again after as long.
                     began = Instant::now();
                     if let Ok(fresh) = Follower::from_offsets(&bootstrap, &topics, &offsets) {

@@ -69,7 +69,7 @@ impl Pace {
 /// Measures from the first call of [`Stretch::at`] to the last.
 #[derive(Debug)]
 pub(crate) struct Stretch {
-    process: u32,
+    processes: Vec<u32>,
     began: Option<(u64, Instant, Duration)>,
     ended: Option<(u64, Instant, Duration)>,
 }
@@ -77,12 +77,19 @@ pub(crate) struct Stretch {
 impl Stretch {
     /// Of the process with this id.
     pub(crate) fn of(process: u32) -> Self {
-        Self { process, began: None, ended: None }
+        Self::of_all(vec![process])
+    }
+
+    /// Of several processes that share the work.
+    pub(crate) fn of_all(processes: Vec<u32>) -> Self {
+        Self { processes, began: None, ended: None }
     }
 
     /// So many events are done now.
     pub(crate) fn at(&mut self, events: u64) -> Result<()> {
-        let now = (events, Instant::now(), Usage::of(self.process)?.cpu);
+        let cpu =
+            self.processes.iter().map(|&process| Ok(Usage::of(process)?.cpu)).sum::<Result<Duration>>()?;
+        let now = (events, Instant::now(), cpu);
         if self.began.is_none() {
             self.began = Some(now);
         } else {

@@ -30,7 +30,11 @@ pub(crate) struct Arguments {
     /// Events in a batch.
     #[arg(long)]
     batch: usize,
-    /// How many different events the batches are made of.
+    /// How many events the source has.
+    #[arg(long)]
+    records: usize,
+    /// How many different events the batches are made of, taken evenly from all of the source: histories grow with it, and
+    /// with them the cost of an event.
     #[arg(long, default_value_t = 4096)]
     events: usize,
     /// How long it runs.
@@ -38,7 +42,7 @@ pub(crate) struct Arguments {
     seconds: f64,
 }
 
-/// Runs the model on the first events of the pipeline's source.
+/// Runs the model on events of the pipeline's source.
 pub(crate) fn run(arguments: &Arguments) -> Result<Pace> {
     let text = std::fs::read_to_string(&arguments.pipeline).context("reading the pipeline file")?;
     let plan = Plan::parse(&text, &arguments.pipeline.display().to_string())?;
@@ -75,7 +79,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Pace> {
     stretch.pace()
 }
 
-/// The first events of the source, as a worker would give them to the model.
+/// Events of the source, as a worker would give them to the model.
 fn rows(arguments: &Arguments, plan: &Plan, encoder: &FeatureEncoder) -> Result<Vec<Row>> {
     let source = plan.sources.first().context("the pipeline has no source")?;
     let decoder = match source.format {
@@ -83,15 +87,20 @@ fn rows(arguments: &Arguments, plan: &Plan, encoder: &FeatureEncoder) -> Result<
         Format::Json => EventDecoder::json(),
     };
     let follower = Follower::from_beginning(&arguments.brokers, &[&source.topic])?;
-    let (mut rows, mut last) = (Vec::new(), Instant::now());
-    while rows.len() < arguments.events && last.elapsed() < QUIET {
+    let each = (arguments.records / arguments.events).max(1);
+    let (mut rows, mut seen, mut last) = (Vec::new(), 0, Instant::now());
+    while seen < arguments.records && last.elapsed() < QUIET {
         let row = follower.next(Duration::from_millis(200), |record| {
+            seen += 1;
+            if seen % each != 0 {
+                return None;
+            }
             let event = decoder.decode(record.value().unwrap_or_default()).ok()?;
             encoder.encode(&event.value).ok()
         })?;
-        if let Some(row) = row.flatten() {
-            rows.push(row);
+        if let Some(row) = row {
             last = Instant::now();
+            rows.extend(row);
         }
     }
     ensure!(!rows.is_empty(), "no event of {} can be encoded", source.topic);

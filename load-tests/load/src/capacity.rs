@@ -1,0 +1,176 @@
+//! What a system sustains: first as many events per second as it answers while a fixed number of them is always on its
+//! way, then, near that rate, a stream in steps. The capacity is the highest step in which no lag builds up.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail, ensure};
+use serde::Deserialize;
+use twinlane_replay::Task;
+use twinlane_testkit::client::{Outgoing, Producer};
+
+use crate::account::Account;
+use crate::arrivals::{Arrivals, Step};
+use crate::progress::{Pulse, say};
+use crate::report::Report;
+use crate::saturate::Place;
+use crate::scenario::Part;
+use crate::stream;
+use crate::system::System;
+use crate::workload::{SOURCE, Workload};
+
+/// A capacity that a scenario asks for.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Capacity {
+    /// What its figures are called.
+    pub(crate) name: String,
+    pub(crate) workload: Workload,
+    /// The part of the orders, where orders and purchases are mixed.
+    pub(crate) orders: Option<f64>,
+    /// Orders leave on schedule, as many per second as this part of a figure; only purchases are always on their way, and
+    /// only they are counted.
+    pub(crate) hold_orders: Option<Part>,
+}
+
+/// Always so many events on their way: enough for every lane's largest batch and window.
+const ON_THEIR_WAY: u64 = 2000;
+const WARM_UP: Duration = Duration::from_secs(4);
+const CLOSED: Duration = Duration::from_secs(12);
+const STEP_S: f64 = 6.0;
+/// Parts of what the closed loop reached.
+const STEPS: [f64; 7] = [0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0];
+const DIFFERENT: usize = 20_000;
+const QUIET: Duration = Duration::from_secs(30);
+
+/// Measures one capacity, into the report.
+pub(crate) fn measure(capacity: &Capacity, place: &Place<'_>, report: &mut Report) -> Result<()> {
+    let name = &capacity.name;
+    let mut system = System::start(name, capacity.workload, false, place, report)?;
+    say(&format!("{name}: always {ON_THEIR_WAY} events on their way"));
+    let closed = closed_loop(capacity, &mut system, place, report)?;
+    report.figure(format!("{name}.closed_loop_per_s"), closed);
+    if capacity.hold_orders.is_none() {
+        say(&format!("{name}: {closed:.0} events/s; in steps around that"));
+        let sustained = in_steps(capacity, closed, &mut system, place)?;
+        report.figure(format!("{name}.sustained_per_s"), sustained);
+        say(&format!("{name}: {sustained:.0} events/s without a growing lag"));
+    }
+    system.stop(report)
+}
+
+/// Events per second that are answered.
+fn closed_loop(
+    capacity: &Capacity,
+    system: &mut System,
+    place: &Place<'_>,
+    report: &mut Report,
+) -> Result<f64> {
+    let held = capacity.hold_orders.as_ref().map(|part| part.of(&report.figures)).transpose()?;
+    let mut events = capacity.workload.events(place.data, DIFFERENT, capacity.orders)?;
+    let mut scheduled = Vec::new();
+    if held.is_some() {
+        (scheduled, events) = events.into_iter().partition(|event| event.task == Task::OrderRisk);
+        ensure!(!scheduled.is_empty() && !events.is_empty(), "orders are held where purchases are, too");
+    }
+    // Of the outputs, the last is that of the purchases.
+    let lanes = capacity.workload.scores().len();
+    let counted = |account: &Account| match held {
+        Some(_) => account.through_lane(lanes - 1),
+        None => account.through(),
+    };
+    let producer: Producer<Instant> = Producer::new(system.broker.bootstrap())?;
+    let send = |event: &twinlane_replay::ReferenceEvent| {
+        let (key, value) = (Some(event.key.as_bytes()), Some(event.payload.as_slice()));
+        producer.send(&Outgoing { topic: SOURCE, key, value, ..Default::default() }, Instant::now())
+    };
+    let answers = system.answers()?;
+    let began = Instant::now();
+    let mut account = Account::new(lanes, began);
+    let (mut sent, mut sent_on_schedule) = (0, 0);
+    let mut from: Option<(Instant, u64)> = None;
+    let mut last = began;
+    let mut pulse = Pulse::new();
+    while began.elapsed() < WARM_UP + CLOSED {
+        if place.interrupted.load(std::sync::atomic::Ordering::SeqCst) {
+            bail!("interrupted; everything is stopped");
+        }
+        while held.is_some_and(|rate| (sent_on_schedule as f64) < began.elapsed().as_secs_f64() * rate) {
+            send(&scheduled[sent_on_schedule % scheduled.len()])?;
+            sent_on_schedule += 1;
+        }
+        while sent < counted(&account) + ON_THEIR_WAY {
+            send(&events[sent as usize % events.len()])?;
+            sent += 1;
+        }
+        last = answers.next(Duration::from_millis(1), &mut account)?.unwrap_or(last);
+        producer.take_delivered().into_iter().for_each(|d| account.due((d.partition, d.offset), d.tag));
+        ensure!(last.elapsed() < QUIET, "nothing is answered any more; see {}", system.logs.display());
+        if from.is_none() && began.elapsed() >= WARM_UP {
+            from = Some((Instant::now(), counted(&account)));
+        }
+        pulse.show(|| format!("{} events answered", counted(&account)));
+    }
+    let (since, before) = from.context("it lasts longer than its warm-up")?;
+    let pace = (counted(&account) - before) as f64 / since.elapsed().as_secs_f64();
+    // Whatever is on its way must not be counted with what comes next.
+    producer.flush()?;
+    let all = sent + sent_on_schedule as u64;
+    while account.through() < all {
+        last = answers.next(Duration::from_millis(20), &mut account)?.unwrap_or(last);
+        producer.take_delivered().into_iter().for_each(|d| account.due((d.partition, d.offset), d.tag));
+        ensure!(last.elapsed() < QUIET, "nothing is answered any more; see {}", system.logs.display());
+    }
+    if held.is_some() {
+        let p95 = account.latencies(0).value_at_quantile(0.95) as f64 / 1000.0;
+        report.figure(format!("{}.held_orders_p95_ms", capacity.name), p95);
+    }
+    Ok(pace)
+}
+
+/// The highest rate without a growing lag.
+fn in_steps(capacity: &Capacity, around: f64, system: &mut System, place: &Place<'_>) -> Result<f64> {
+    let events = capacity.workload.events(place.data, DIFFERENT, capacity.orders)?;
+    let steps: Vec<_> = STEPS.map(|part| Step { per_second: part * around, seconds: STEP_S }).into();
+    let times = Arrivals::Steps(steps.clone()).schedule(STEP_S * steps.len() as f64, 1.0, 0);
+    let flow = stream::flow(&capacity.name, stream::planned(times, events), 0.0, system, place)?;
+    let rates = steps.iter().map(|step| step.per_second);
+    sustained(&flow.course.lag, rates)
+        .with_context(|| format!("{}: lag grows at {:.0} events/s already", capacity.name, around * STEPS[0]))
+}
+
+/// The last of the rates, each of which lasted a step, before the first at whose end more than a quarter of a second's
+/// events more wait than at its beginning.
+fn sustained(lag: &[(f64, f64)], rates: impl Iterator<Item = f64>) -> Option<f64> {
+    // What waits in the second around a moment, on average: a window at a time leaves, and lag saws.
+    let around = |at: f64| {
+        let near: Vec<_> = lag.iter().filter(|(t, _)| (t - at).abs() <= 0.75).map(|(_, lag)| *lag).collect();
+        (!near.is_empty()).then(|| near.iter().sum::<f64>() / near.len() as f64)
+    };
+    let mut found = None;
+    for (step, rate) in rates.enumerate() {
+        let begins = step as f64 * STEP_S;
+        let (before, after) = (around(begins + 1.0)?, around(begins + STEP_S - 1.0)?);
+        if after > before + rate / 4.0 {
+            break;
+        }
+        found = Some(rate);
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_capacity_is_the_last_step_before_lag_grows() {
+        let grows_from = |from: f64, at: f64| if at < from { 50.0 } else { 50.0 + (at - from) * 100.0 };
+        let lag =
+            |from| (0..84).map(move |half| (f64::from(half) / 2.0, grows_from(from, f64::from(half) / 2.0)));
+        let rates = STEPS.map(|part| part * 1000.0);
+        let found = |from| sustained(&lag(from).collect::<Vec<_>>(), rates.into_iter());
+        assert_eq!(found(18.0), Some(600.0));
+        assert_eq!(found(0.0), None);
+        assert_eq!(found(100.0), Some(1000.0));
+    }
+}
