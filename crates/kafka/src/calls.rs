@@ -78,7 +78,7 @@ impl Calls {
 }
 
 /// What librdkafka may take beyond the time-out that it was told.
-const GRACE: Duration = Duration::from_secs(1);
+const GRACE: Duration = Duration::from_millis(500);
 
 #[cfg(test)]
 mod tests {

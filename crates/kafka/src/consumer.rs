@@ -3,7 +3,7 @@
 //! here for the stage without stopping anything else.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -25,7 +25,7 @@ use twinlane_record::Envelope;
 
 use crate::{
     BelowStart, Connection, Error, Membership,
-    error::is_authorisation,
+    error::{is_authorisation, is_missing},
     fail_point,
     membership::{Current, Member},
     metric_names, pause,
@@ -134,6 +134,8 @@ const INBOUND_CAPACITY: usize = 16;
 pub(crate) const SETTLE: Duration = Duration::from_secs(4);
 /// Between two questions that the brokers could not answer.
 pub(crate) const ASK_AGAIN: Duration = Duration::from_millis(200);
+/// How long one look at a topic may take.
+const LOOK: Duration = Duration::from_secs(1);
 
 impl Consumer {
     /// Joins the group and starts reading.
@@ -270,6 +272,16 @@ fn with_assignment(client: &Client, what: &str, act: impl Fn(&TopicPartitionList
     // A partition may go between the two calls; that is the only way in which these fail.
     if let Err(error) = client.assignment().and_then(|all| act(&all)) {
         tracing::debug!(%error, what, "a partition went away meanwhile");
+    }
+}
+
+/// Has the client ask for these topics. Its picture of them may come from a broker that had just been started, and it would
+/// keep that for some seconds: long enough to be waited for, and no reason to believe that a partition is gone.
+fn look_again(client: &BaseConsumer<Context>, partitions: &[TopicPartition]) {
+    let topics: BTreeSet<&str> = partitions.iter().map(|partition| &*partition.topic).collect();
+    for topic in topics {
+        // Brokers that do not answer are asked again with the offsets.
+        let _ = client.fetch_metadata(Some(topic), LOOK);
     }
 }
 
@@ -471,6 +483,9 @@ impl Context {
                         return None;
                     }
                     tracing::warn!(%error, "waiting for the committed offsets");
+                    if is_missing(code) {
+                        look_again(client, partitions);
+                    }
                     // Some errors come at once, for as long as a coordinator or a topic is away.
                     pause(ASK_AGAIN);
                 }

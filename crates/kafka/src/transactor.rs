@@ -95,6 +95,7 @@ impl Transactor {
                 stopping,
                 fenced_at: None,
                 missing_since: None,
+                patience: PATIENCE,
             }
             .run(&jobs, &reports),
             Ok(None) => {}
@@ -147,8 +148,11 @@ enum Stop {
 }
 
 /// How long offsets or an abort may be on their way before the producer is given up: a call that takes longer mostly
-/// never comes back, and everything stands still meanwhile. Giving up early costs reading again, and nothing else.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// never comes back, and everything stands still meanwhile. Giving up early costs reading again, and nothing else; but with
+/// brokers that really are slow it must not go on for ever, so each time in a row is twice as patient.
+const PATIENCE: Duration = Duration::from_secs(1);
+/// No call gets more.
+const MOST_PATIENCE: Duration = Duration::from_secs(8);
 /// Between two tries of a call that says that it may be made again.
 const AGAIN: Duration = Duration::from_millis(20);
 /// What giving up a record may take beyond its time.
@@ -167,6 +171,8 @@ struct Worker {
     fenced_at: Option<Instant>,
     /// Since when the brokers have said of a topic that it is not there, with no commit in between.
     missing_since: Option<Instant>,
+    /// See [`PATIENCE`].
+    patience: Duration,
     seconds: metrics::Histogram,
 }
 
@@ -204,11 +210,15 @@ impl Worker {
                 Next::Ask(next) => request = next,
                 Next::Committed => {
                     self.missing_since = None;
+                    self.patience = PATIENCE;
                     self.seconds.record(began.elapsed().as_secs_f64());
                     return Outcome::Committed(window);
                 }
                 Next::Aborted => return beyond_repair.map_or(Outcome::Aborted(window), Outcome::Failed),
                 Next::Lost => {
+                    if broken == RDKafkaErrorCode::OperationTimedOut {
+                        self.patience = (self.patience * 2).min(MOST_PATIENCE);
+                    }
                     return beyond_repair
                         .map_or_else(|| self.rebuild(broken, began.elapsed()), Outcome::Failed);
                 }
@@ -220,7 +230,7 @@ impl Worker {
         match request {
             Request::Produce => {
                 self.producer.failures.forget();
-                self.call(&Call::Begin, PATIENCE, "begin")?;
+                self.call(&Call::Begin, self.patience, "begin")?;
                 window.outputs().try_for_each(|output| self.produce(output))?;
                 self.flush()
             }
@@ -235,14 +245,14 @@ impl Worker {
                 // However often it is tried, it is the same claim of the same member: a later generation may have lost
                 // partitions and won them back.
                 let claim = Call::Offsets(Arc::new((offsets(window), metadata)));
-                self.call(&claim, PATIENCE, "offsets")
+                self.call(&claim, self.patience, "offsets")
             }
             Request::End => {
                 fail_point::pass("before_end");
                 // Later than that the brokers have ended it themselves.
                 self.call(&Call::Commit, self.producer.lifetime, "commit")
             }
-            Request::Abort => self.call(&Call::Abort, PATIENCE, "abort"),
+            Request::Abort => self.call(&Call::Abort, self.patience, "abort"),
         }
     }
 

@@ -44,6 +44,8 @@ const FENCED: (u64, u64) = (12_000, 15_000);
 const BUSY: Duration = Duration::from_secs(60);
 /// For a broker to find its coordinators, and for replicas to come into sync.
 const BROKERS: Duration = Duration::from_secs(90);
+/// As the cluster is set up (`min.insync.replicas`).
+const MIN_IN_SYNC: usize = 2;
 const MOST_PARTITIONS: i32 = 20;
 
 impl Rig {
@@ -154,6 +156,8 @@ impl Rig {
         broker.kill_node(index);
         let killed = Instant::now();
         broker.wait_for_coordinators(&COORDINATED, BROKERS)?;
+        // Where it coordinated nothing, the cluster takes a session's time to see that it leads nothing any more either.
+        self.wait_until_written_to(Some(index as i32 + 1))?;
         let remedied = Instant::now();
         let detail = format!("broker {}, the others took over after {:.1?}", index + 1, killed.elapsed());
         let after = Box::new(move || {
@@ -161,6 +165,13 @@ impl Rig {
             Ok(client::wait_until_in_sync(broker.bootstrap(), BROKERS)?)
         });
         Ok(Injected { detail, remedied, after, pause: millis(random, 3000, 8000) })
+    }
+
+    /// Waits until the cluster takes writes again: without that no client can get anywhere, whatever coordinators it finds.
+    fn wait_until_written_to(&self, dead: Option<i32>) -> Result<()> {
+        let takes = || client::takes_writes(&self.bootstrap, dead, MIN_IN_SYNC).ok().filter(|takes| *takes);
+        let taken = self.until(BROKERS, takes)?;
+        taken.map(drop).context("some partitions have no leader, or too few replicas in sync")
     }
 
     fn brokers_away(&self, random: &mut Random) -> Result<Injected<'_>> {
@@ -171,6 +182,7 @@ impl Rig {
         self.pause(time)?;
         broker.restart_nodes(&all)?;
         broker.wait_for_coordinators(&COORDINATED, BROKERS)?;
+        self.wait_until_written_to(None)?;
         let remedied = Instant::now();
         let after = Box::new(move || Ok(client::wait_until_in_sync(broker.bootstrap(), BROKERS)?));
         Ok(Injected { detail: format!("for {time:?}"), remedied, after, pause: Duration::ZERO })

@@ -80,6 +80,22 @@ pub fn partitions(bootstrap: &str, topic: &str) -> Result<i32> {
     Ok(i32::try_from(count).expect("Kafka counts partitions in 32 bits"))
 }
 
+/// Whether every partition of every topic can be written to, as far as the cluster knows by now: it has a leader, which is
+/// not the broker `dead`, and so many replicas in sync.
+///
+/// # Errors
+/// When no broker answers.
+pub fn takes_writes(bootstrap: &str, dead: Option<i32>, in_sync: usize) -> Result<bool> {
+    let what = || "asking who leads the partitions".to_owned();
+    let consumer: BaseConsumer = config(bootstrap).create().map_err(Error::kafka(what()))?;
+    let metadata = consumer.fetch_metadata(None, Duration::from_secs(5)).map_err(Error::kafka(what()))?;
+    let mut partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
+    Ok(partitions.all(|partition| {
+        let is_led = partition.leader() >= 0 && dead != Some(partition.leader());
+        is_led && partition.isr().len() >= in_sync
+    }))
+}
+
 /// `name` with an ending that no other test has, in this process or another: tests share a broker.
 pub fn unique(name: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
