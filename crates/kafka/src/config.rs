@@ -20,7 +20,7 @@ pub struct Connection {
 /// Defaults for consumers that a user may override.
 const CONSUMER_DEFAULTS: &[(&str, &str)] = &[
     ("session.timeout.ms", "6000"),
-    ("heartbeat.interval.ms", "2000"),
+    ("heartbeat.interval.ms", "1000"),
     // New partitions are found within seconds instead of five minutes.
     ("topic.metadata.refresh.interval.ms", "10000"),
     // A full local queue postpones the next fetch by this much; the default of a second saw-tooths.
@@ -59,11 +59,8 @@ const METADATA_PROPAGATION: &str = "topic.metadata.propagation.max.ms";
 /// librdkafka's own default for `batch.size`.
 const BATCH_BYTES: usize = 1_000_000;
 
-const COMMON_DEFAULTS: &[(&str, &str)] = &[
-    ("reconnect.backoff.ms", "50"),
-    ("reconnect.backoff.max.ms", "1000"),
-    ("log.connection.close", "false"),
-];
+const COMMON_DEFAULTS: &[(&str, &str)] =
+    &[("reconnect.backoff.ms", "50"), ("reconnect.backoff.max.ms", "400"), ("log.connection.close", "false")];
 
 impl Connection {
     /// A connection without any overrides.

@@ -134,6 +134,8 @@ const INBOUND_CAPACITY: usize = 16;
 pub(crate) const SETTLE: Duration = Duration::from_secs(4);
 /// Between two questions that the brokers could not answer.
 pub(crate) const ASK_AGAIN: Duration = Duration::from_millis(200);
+/// After so long without an answer, with brokers away or not, a new client is no worse off.
+const STUCK: Duration = Duration::from_secs(8);
 /// How long one look at a topic may take.
 const LOOK: Duration = Duration::from_secs(1);
 
@@ -162,6 +164,7 @@ impl Consumer {
             remade: Remade::default(),
             held: Mutex::default(),
             holds_as: Mutex::default(),
+            stuck: AtomicBool::new(false),
             retired: AtomicBool::new(false),
         };
         let mut config = connection.consumer_config(&options.client_id, &options.group);
@@ -315,6 +318,8 @@ pub(crate) struct Context {
     held: Mutex<Vec<TopicPartition>>,
     /// The member as which they are held.
     holds_as: Mutex<Option<Vec<u8>>>,
+    /// The client does not get its committed offsets any more, and another one should.
+    stuck: AtomicBool,
     /// Another client has taken the place of this one: the stage has no use for what still comes of it.
     retired: AtomicBool,
 }
@@ -377,6 +382,7 @@ impl Context {
             remade: Remade::default(),
             held: Mutex::default(),
             holds_as: Mutex::default(),
+            stuck: AtomicBool::new(false),
             retired: AtomicBool::new(false),
         }
     }
@@ -458,7 +464,12 @@ impl Context {
         }
     }
 
-    /// Asks for the offsets until the brokers answer; heartbeats go on meanwhile. `None`: stopping.
+    /// Whether [`Context::resolve`] has given up.
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.stuck.load(Ordering::Acquire)
+    }
+
+    /// Asks for the offsets until the brokers answer; heartbeats go on meanwhile. `None`: stopping, or stuck.
     pub(crate) fn resolve(
         &self,
         client: &BaseConsumer<Self>,
@@ -483,6 +494,11 @@ impl Context {
                         return None;
                     }
                     tracing::warn!(%error, "waiting for the committed offsets");
+                    // It may wait for a coordinator that is gone (librdkafka #5456), and then it waits for ever.
+                    if code == RDKafkaErrorCode::OperationTimedOut && began.elapsed() > STUCK {
+                        self.stuck.store(true, Ordering::Release);
+                        return None;
+                    }
                     if is_missing(code) {
                         look_again(client, partitions);
                     }

@@ -99,6 +99,16 @@ impl Poller {
             if missing.is_some_and(|failed| self.inbound.send(failed).is_err()) || !self.gulp() {
                 break;
             }
+            if self.client.context().is_stuck() {
+                tracing::warn!(
+                    stage = self.client.context().stage,
+                    "the client does not get its committed offsets; joining with a new one"
+                );
+                let failed = self.renew().err().map(Inbound::Failed);
+                if failed.is_some_and(|failed| self.inbound.send(failed).is_err()) {
+                    break;
+                }
+            }
         }
         self.leave();
         let _ = self.inbound.send(Inbound::Closed);
@@ -193,6 +203,12 @@ impl Poller {
         }
         self.fenced_at = Some(Instant::now());
         tracing::warn!(stage = context.stage, "fenced by another member of the same name; joining anew");
+        self.renew()
+    }
+
+    /// Puts a new client in the place of this one. What the stage holds of it is lost.
+    fn renew(&mut self) -> Result<(), Error> {
+        let context = self.client.context();
         let held = context.held().clone();
         if !held.is_empty() {
             context.revoke(held, true);

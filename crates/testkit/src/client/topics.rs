@@ -80,8 +80,9 @@ pub fn partitions(bootstrap: &str, topic: &str) -> Result<i32> {
     Ok(i32::try_from(count).expect("Kafka counts partitions in 32 bits"))
 }
 
-/// Whether every partition of every topic can be written to, as far as the cluster knows by now: it has a leader, which is
-/// not the broker `dead`, and so many replicas in sync.
+/// Whether every partition of every topic can be written to, as far as the cluster knows by now: it has a leader and so many
+/// replicas in sync, and the broker `dead` is none of them. Until the cluster knows that one to be dead, every write waits
+/// for it.
 ///
 /// # Errors
 /// When no broker answers.
@@ -91,8 +92,8 @@ pub fn takes_writes(bootstrap: &str, dead: Option<i32>, in_sync: usize) -> Resul
     let metadata = consumer.fetch_metadata(None, Duration::from_secs(5)).map_err(Error::kafka(what()))?;
     let mut partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
     Ok(partitions.all(|partition| {
-        let is_led = partition.leader() >= 0 && dead != Some(partition.leader());
-        is_led && partition.isr().len() >= in_sync
+        let waits_for = |broker: i32| partition.leader() == broker || partition.isr().contains(&broker);
+        partition.leader() >= 0 && partition.isr().len() >= in_sync && !dead.is_some_and(waits_for)
     }))
 }
 
