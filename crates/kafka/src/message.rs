@@ -9,14 +9,6 @@ use twinlane_record::{Coordinates, Envelope};
 
 use crate::headers;
 
-/// librdkafka's handle of the message's topic, to be compared with another one of the same client. A client keeps the
-/// handles of topics that it reads until it ends, so no two topics ever have the same.
-#[expect(unsafe_code, reason = "the name behind it costs a check of its bytes for every record")]
-pub(crate) fn topic_handle(message: &BorrowedMessage<'_>) -> usize {
-    // SAFETY: the message is valid as long as it is borrowed, and the pointer is not followed.
-    unsafe { (*message.ptr()).rkt as usize }
-}
-
 /// `topic` is the message's, allocated once for many.
 pub(crate) fn copied(message: &BorrowedMessage<'_>, topic: Arc<str>) -> Envelope {
     Envelope {

@@ -49,9 +49,6 @@ pub(crate) struct Poller {
     orders: Receiver<Command>,
     /// One allocation per topic name instead of one per record.
     topics: HashMap<String, Arc<str>>,
-    /// The topic of the last record, by librdkafka's own handle for it, and its name. It belongs to the client: forget it
-    /// with that.
-    last_topic: Option<(usize, Arc<str>)>,
     last_complaint: Option<Instant>,
     /// How long a topic may be missing before that is believed.
     missing_grace: Duration,
@@ -76,7 +73,6 @@ impl Poller {
             inbound,
             orders,
             topics: HashMap::new(),
-            last_topic: None,
             last_complaint: None,
             missing_grace,
             missing_since: None,
@@ -146,11 +142,6 @@ impl Poller {
     }
 
     fn envelope(&mut self, message: &BorrowedMessage<'_>) -> Envelope {
-        // Records mostly come in long rows of one topic.
-        let handle = message::topic_handle(message);
-        if let Some((_, topic)) = self.last_topic.as_ref().filter(|(last, _)| *last == handle) {
-            return message::copied(message, topic.clone());
-        }
         let topic = match self.topics.get(message.topic()) {
             Some(topic) => topic.clone(),
             None => {
@@ -159,7 +150,6 @@ impl Poller {
                 topic
             }
         };
-        self.last_topic = Some((handle, topic.clone()));
         message::copied(message, topic)
     }
 
@@ -216,7 +206,6 @@ impl Poller {
         let client = join(&self.config, context.anew())?;
         self.current.replace(client.clone());
         let former = std::mem::replace(&mut self.client, client);
-        self.last_topic = None;
         // Ending takes it a while, so that happens here, and not where somebody lets go of it last.
         let end = move || {
             while Arc::strong_count(&former) > 1 {
