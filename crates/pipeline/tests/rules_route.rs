@@ -108,6 +108,19 @@ fn a_rule_on_the_schema_alone_decodes_nothing() {
 }
 
 #[test]
+fn a_rule_that_the_schema_alone_rules_out_decodes_nothing() {
+    let rules = avro(&["schema == \"purchase\" && event.units > 10", "schema == \"order\""]).expect("sound");
+    let route = |schema| rules.route(Some(schema), &mut || panic!("decoded"), None);
+    assert_eq!(route("order"), Ok(1));
+    let few = event(&[("units", Value::Int(3))]);
+    assert_eq!(
+        rules.route(Some("purchase"), &mut || Ok(few.clone()), None),
+        Ok(2),
+        "the last takes the rest"
+    );
+}
+
+#[test]
 fn unknown_names_are_refused_with_what_was_meant() {
     for (rule, says) in [
         ("evnt.amount > 1.0", "did you mean `event`"),

@@ -319,16 +319,20 @@ fn a_stage_that_wants_no_records_for_long_still_follows_its_group_and_gets_them_
     let (consumer, inbound) = cluster.consumer();
     assert_eq!(wait_for(&inbound, records), 1);
     consumer.pause();
-    let (_second, _events) = cluster.consumer();
+    let (second, _events) = cluster.consumer();
     // Another member has come: the group asks for what it shares, and somebody has to poll to hear that.
     wait_for(&inbound, |event| match event {
         Inbound::Records(_) => panic!("it wants none"),
         Inbound::Revoked { .. } | Inbound::Assigned(_) => Some(()),
         _ => None,
     });
+    // With that one gone there is no doubt whose the partition is.
+    drop(second);
+    wait_for(&inbound, |event| matches!(event, Inbound::Assigned(_)).then_some(()));
     produce(&cluster);
     assert_eq!(records_within(&inbound, Duration::from_secs(1)), None, "it wants none still");
     consumer.resume(&[]);
+    assert_eq!(wait_for(&inbound, records), 1, "now it does");
 }
 
 #[test]
