@@ -1,7 +1,7 @@
 //! A record on its way out. The partition is always explicit: librdkafka's default partitioner would scatter
 //! records without a key, and hash the others differently from Java's.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
 use rdkafka::{
@@ -50,12 +50,12 @@ impl Outgoing {
     }
 
     /// The same; one that carries the moments of its way says as well when it was produced.
-    pub(crate) fn as_timed_record(&self, now_us: i64) -> BaseRecord<'_, [u8], [u8]> {
+    pub(crate) fn as_timed_record(&self, now: SystemTime) -> BaseRecord<'_, [u8], [u8]> {
         if self.headers.get(TIMINGS).is_none() {
             return self.as_record();
         }
         let mut headers = self.headers.clone();
-        headers.note_moment("produced", now_us);
+        headers.note_moment("produced", now);
         self.with_headers(&headers)
     }
 

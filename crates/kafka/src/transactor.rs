@@ -10,7 +10,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded};
@@ -289,7 +289,7 @@ impl Worker {
     fn produce(&self, output: &Outgoing) -> Result<(), Stop> {
         loop {
             let record = match self.options.timings {
-                true => output.as_timed_record(now_us()),
+                true => output.as_timed_record(SystemTime::now()),
                 false => output.as_record(),
             };
             match self.producer.client.send(record) {
@@ -439,12 +439,6 @@ fn sort(error: KafkaError, what: &'static str) -> Stop {
 fn listed<'t>(topics: impl Iterator<Item = &'t Arc<str>>) -> String {
     let topics: std::collections::BTreeSet<&str> = topics.map(|topic| &**topic).collect();
     topics.into_iter().collect::<Vec<_>>().join("`, `")
-}
-
-/// Microseconds since the Unix epoch.
-fn now_us() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |since| since.as_micros() as i64)
 }
 
 /// 100 to 600 ms, so that two that fenced each other do not meet again.

@@ -1,7 +1,10 @@
 //! The headers that Twinlane adds. All start with [`PREFIX`], and none is believed on a record of a user's
 //! source topic, where anybody may have written it.
 
-use std::ffi::CStr;
+use std::{
+    ffi::CStr,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use crate::{Coordinates, Header, HeaderName, Headers};
 
@@ -78,10 +81,10 @@ impl Headers {
         Headers(self.0.iter().filter(|h| !is_reserved(h)).cloned().collect())
     }
 
-    /// Adds a moment, microseconds since the Unix epoch, to the header [`TIMINGS`], which is a list in the order of
-    /// time: `read=1790000000000000,run=1790000000000420`.
-    pub fn note_moment(&mut self, name: &str, at_us: i64) {
-        let moment = format!("{name}={at_us}");
+    /// Adds a moment to the header [`TIMINGS`], which is a list in the order of time, in microseconds since the Unix epoch:
+    /// `read=1790000000000000,run=1790000000000420`.
+    pub fn note_moment(&mut self, name: &str, at: SystemTime) {
+        let moment = format!("{name}={}", at.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros());
         let Some(header) = self.0.iter_mut().rev().find(|header| &*header.name == TIMINGS) else {
             return self.push(TIMINGS, moment);
         };
@@ -130,13 +133,14 @@ mod tests {
 
     #[test]
     fn moments_are_listed_in_their_order_and_carried_on() {
+        let at = |micros| UNIX_EPOCH + std::time::Duration::from_micros(micros);
         let mut read = Headers::default();
-        read.note_moment("read", 1);
-        read.note_moment("routed", 2);
+        read.note_moment("read", at(1));
+        read.note_moment("routed", at(2));
         let mut answer = read.without_reserved();
         assert_eq!(answer.text(TIMINGS), None);
         answer.carry_moments(&read);
-        answer.note_moment("read", 3);
+        answer.note_moment("read", at(3));
         assert_eq!(answer.text(TIMINGS), Some("read=1,routed=2,read=3"));
     }
 

@@ -138,11 +138,6 @@ fn target(topics: &HashMap<Arc<str>, TopicFacts>, topic: &Arc<str>) -> Result<Ta
 
 /// Milliseconds since the Unix epoch.
 pub(crate) fn now_ms() -> i64 {
-    now_us() / 1000
-}
-
-/// Microseconds since the Unix epoch.
-pub(crate) fn now_us() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    since.map_or(0, |d| d.as_micros() as i64)
+    since.map_or(0, |d| d.as_millis() as i64)
 }

@@ -3,7 +3,7 @@
 use std::{
     collections::HashMap,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use twinlane_record::{
 
 use crate::{
     Answers, Error, Read, Settled, Sources, Verdicts, Work,
-    answer::{Target, now_ms, now_us},
+    answer::{Target, now_ms},
     sources::SourceParts,
 };
 
@@ -246,7 +246,7 @@ impl Scorer {
         task: &Task,
         pending: Pending,
         outputs: Vec<(Arc<str>, Output)>,
-        run_us: Option<[i64; 2]>,
+        run: Option<[SystemTime; 2]>,
     ) -> Settled {
         let mut carried_headers = pending.event.headers.without_reserved();
         // An event's place on its source topic is its name.
@@ -255,7 +255,7 @@ impl Scorer {
         carried_headers.push(headers::ROUTE, pending.route.bytes.clone());
         carried_headers.push(headers::LANE, self.lane.as_str().as_bytes());
         carried_headers.push(headers::SOURCE, place);
-        if let Some([began, ended]) = run_us {
+        if let Some([began, ended]) = run {
             carried_headers.carry_moments(&pending.event.headers);
             carried_headers.note_moment("run", began);
             carried_headers.note_moment("ran", ended);
@@ -312,13 +312,13 @@ impl Work for Scorer {
             let detail = format!("{} answers for a batch of {}", results.len(), ran.tags.len());
             return Err(Error::Model { task: task.name.to_string(), detail });
         }
-        let run_us = self.timings.then(|| {
-            let began = now_us() - ran.started.elapsed().as_micros() as i64;
-            [began, began + ran.elapsed.as_micros() as i64]
+        let run = self.timings.then(|| {
+            let began = SystemTime::now() - ran.started.elapsed();
+            [began, began + ran.elapsed]
         });
         for (pending, result) in ran.tags.into_iter().zip(results) {
             verdicts.push(match result {
-                Ok(outputs) => self.scored(task, pending, outputs, run_us),
+                Ok(outputs) => self.scored(task, pending, outputs, run),
                 Err(rejection) => self.answers.dead_letter(
                     Read { ticket: pending.ticket, event: &pending.event, origin: &pending.origin },
                     &rejection,

@@ -8,7 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, tick};
@@ -18,7 +18,7 @@ use twinlane_kafka::{
 };
 use twinlane_record::{Envelope, Verdict};
 
-use crate::{Error, Settled, Verdicts, Work, answer::now_us, tally::Tally};
+use crate::{Error, Settled, Verdicts, Work, tally::Tally};
 
 /// How a stage is set up.
 #[derive(Clone, Debug)]
@@ -183,7 +183,7 @@ impl<W: Work> Loop<'_, W> {
             Inbound::Records(records) => {
                 for mut record in records {
                     if self.options.timings {
-                        record.headers.note_moment("read", now_us());
+                        record.headers.note_moment("read", SystemTime::now());
                     }
                     self.tally.events_in.increment(1);
                     let partition =
