@@ -5,6 +5,7 @@
 mod calls;
 mod config;
 mod consumer;
+mod context;
 mod error;
 mod fail_point;
 mod headers;

@@ -1,5 +1,5 @@
 //! The consumer thread: polls, hands over what comes, and moves the position when the stage asks for it. Rebalances
-//! run inside of its polls, in [`Context`](crate::consumer).
+//! run inside of its polls, in [`Context`](crate::context).
 
 use std::{
     collections::HashMap,
@@ -17,7 +17,8 @@ use twinlane_record::Envelope;
 
 use crate::{
     Error, Inbound,
-    consumer::{ASK_AGAIN, Client, Command, Intake, SETTLE, join, listed, named},
+    consumer::{Client, Command, join, listed, named},
+    context::{ASK_AGAIN, Intake, SETTLE},
     error::{is_authorisation, is_missing},
     membership::Current,
     message, pause,

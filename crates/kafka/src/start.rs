@@ -11,7 +11,7 @@ use rdkafka::{
 };
 use twinlane_delivery::TopicPartition;
 
-use crate::consumer::Context;
+use crate::context::Context;
 
 /// What to do when the committed offset lies below the start of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
