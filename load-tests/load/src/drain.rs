@@ -109,7 +109,7 @@ impl Filled {
         let mut replicas = (0..drain.replicas).map(spawn).collect::<Result<Vec<_>>>()?;
         let (all, warm) = (drain.events as u64, (drain.events as f64 * WARM_UP) as u64);
         let mut stretch = Stretch::of_all(replicas.iter_mut().map(Running::process).collect());
-        let mut first_answer = None;
+        let (mut first_answer, mut ready) = (None, false);
         let (mut count, mut bytes, mut last) = (0, 0, began);
         let (mut pulse, mut course, mut sampled) = (Pulse::new(), Vec::new(), began);
         while count < all {
@@ -120,7 +120,7 @@ impl Filled {
                 Some(size) => {
                     (count, bytes, last) = (count + 1, bytes + size, Instant::now());
                     first_answer.get_or_insert_with(|| began.elapsed());
-                    if count >= warm && !stretch.has_begun() && replicas.iter_mut().all(Running::is_ready) {
+                    if count >= warm && ready && !stretch.has_begun() {
                         stretch.at(count)?;
                     }
                 }
@@ -136,6 +136,7 @@ impl Filled {
             if sampled.elapsed() >= SAMPLE {
                 sampled = Instant::now();
                 course.push((began.elapsed().as_secs_f64(), count as f64));
+                ready = replicas.iter_mut().all(Running::is_ready);
             }
             pulse.show(|| format!("{count} of {all} events"));
         }

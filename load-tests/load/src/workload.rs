@@ -103,8 +103,9 @@ impl Workload {
         }
     }
 
-    /// So many events, taken evenly from the data, whose histories grow with time; where it has fewer, it begins again. Where orders and purchases are mixed,
-    /// `orders` is the part of the orders; without it they are mixed as the data has them.
+    /// So many events, taken evenly from the data, whose histories grow with time; where it has fewer, it begins again.
+    /// Where orders and purchases are mixed, `orders` is the part of the orders; without it they are mixed as the data has
+    /// them.
     pub(crate) fn events(
         self,
         data: &Path,
