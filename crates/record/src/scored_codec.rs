@@ -100,12 +100,17 @@ fn avro(id: u32, event: &ScoredEvent) -> Bytes {
         None => out.long(0),
         Some(time) => {
             out.long(1);
-            // A producer may write any number; beyond these years readers that count microseconds refuse the answer.
-            out.long(time.clamp(i64::MIN / 1000, i64::MAX / 1000));
+            out.long(readable(time));
         }
     }
-    out.long(event.scored_time_ms);
+    out.long(readable(event.scored_time_ms));
     out.0.freeze()
+}
+
+/// A time in milliseconds that every reader can read. A producer may write any number, and so may whoever wrote the JSON
+/// that an event was read from; readers that count microseconds refuse what lies beyond these years.
+fn readable(time_ms: i64) -> i64 {
+    time_ms.clamp(i64::MIN / 1000, i64::MAX / 1000)
 }
 
 /// Avro's binary encoding, as far as our schema needs it.

@@ -107,6 +107,15 @@ proptest! {
     }
 }
 
+#[test]
+fn times_that_no_reader_could_hold_come_back_as_the_last_that_one_can() {
+    let far =
+        ScoredEvent { event_time_ms: Some(i64::MIN), scored_time_ms: i64::MAX, ..with_carried(Value::Null) };
+    let avro = codec(Format::Avro);
+    let read = avro.decode(&avro.encode(&far)).expect("valid");
+    assert_eq!((read.event_time_ms, read.scored_time_ms), (Some(i64::MIN / 1000), i64::MAX / 1000));
+}
+
 fn with_carried(value: Value) -> ScoredEvent {
     let text = |text: &str| -> Arc<str> { text.into() };
     ScoredEvent {
