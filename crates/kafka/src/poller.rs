@@ -44,8 +44,10 @@ pub(crate) struct Poller {
     current: Current,
     /// For building it anew.
     config: ClientConfig,
-    /// When it was built anew last.
+    /// When somebody else took its place last, and no absence of the brokers explains that.
     fenced_at: Option<Instant>,
+    /// All brokers were away since the client was built.
+    cut_off: bool,
     inbound: Sender<Inbound>,
     orders: Receiver<Command>,
     /// One allocation per topic name instead of one per record.
@@ -71,6 +73,7 @@ impl Poller {
             current,
             config,
             fenced_at: None,
+            cut_off: false,
             inbound,
             orders,
             topics: HashMap::new(),
@@ -171,6 +174,7 @@ impl Poller {
                 Some(Inbound::Failed(Error::Client { what: "consume".into(), source: error }))
             }
             code => {
+                self.cut_off |= code == Some(E::AllBrokersDown);
                 if code.is_some_and(is_missing) {
                     self.missing_since.get_or_insert_with(Instant::now);
                 }
@@ -186,13 +190,15 @@ impl Poller {
 
     /// Somebody else has this member's place in the group. That may have been this very client, where the answer to a
     /// JoinGroup came too late; so a new one takes the place back. When it is taken again soon, another process runs
-    /// under the same id, and this one yields.
+    /// under the same id, and this one yields; but brokers that went and came back explain it each time.
     fn join_anew(&mut self) -> Result<(), Error> {
         let context = self.client.context();
-        if self.fenced_at.is_some_and(|at| at.elapsed() < FENCED_TWICE) {
-            return Err(Error::Fenced(context.instance_id.clone().unwrap_or_default()));
+        if !self.cut_off {
+            if self.fenced_at.is_some_and(|at| at.elapsed() < FENCED_TWICE) {
+                return Err(Error::Fenced(context.instance_id.clone().unwrap_or_default()));
+            }
+            self.fenced_at = Some(Instant::now());
         }
-        self.fenced_at = Some(Instant::now());
         tracing::warn!(stage = context.stage, "fenced by another member of the same name; joining anew");
         self.renew()
     }
@@ -207,6 +213,7 @@ impl Poller {
         let client = join(&self.config, context.anew())?;
         self.current.replace(client.clone());
         let former = std::mem::replace(&mut self.client, client);
+        self.cut_off = false;
         // Ending takes it a while, so that happens here, and not where somebody lets go of it last.
         let end = move || {
             while Arc::strong_count(&former) > 1 {

@@ -90,6 +90,9 @@ const FLUSH_SLICE_MS: i32 = 1000;
 const LIFETIME: Duration = Duration::from_secs(10);
 /// How long one question to the transaction coordinator lasts before a stop is looked for.
 const INIT_SLICE: Duration = Duration::from_secs(1);
+/// So often in a row a producer may be fenced while it begins. A question of its own that was answered too late does that
+/// once or twice after brokers were away; another process with the same id does it for as long as it lives.
+const FENCED_AT_START: u32 = 4;
 
 impl Producer {
     /// Builds it and fences any former one with the same id; tries until the brokers agree. `None`: `stopping`
@@ -104,6 +107,7 @@ impl Producer {
         let config = connection.producer_config(&options.stage, id, options.max_batch_bytes);
         let lifetime = config.get("transaction.timeout.ms").and_then(|ms| ms.parse().ok());
         let lifetime = lifetime.map_or(LIFETIME, Duration::from_millis);
+        let mut fenced = 0;
         loop {
             let client: ThreadedProducer<Deliveries> =
                 config.create_with_context(Deliveries(failures.clone())).map_err(Error::Settings)?;
@@ -127,7 +131,10 @@ impl Producer {
                 return Err(Error::Unauthorised { what: format!("use transactional id `{id}`"), code });
             }
             if code == RDKafkaErrorCode::Fenced {
-                return Err(Error::Fenced(id.clone()));
+                fenced += 1;
+                if fenced > FENCED_AT_START {
+                    return Err(Error::Fenced(id.clone()));
+                }
             }
             tracing::warn!(%error, "could not begin; building the producer anew");
             pause(Duration::from_millis(500));

@@ -172,6 +172,18 @@ fn a_fenced_producer_is_built_anew_once_and_the_second_time_the_stage_yields() {
 }
 
 #[test]
+fn a_producer_that_is_fenced_while_it_begins_begins_again_but_not_for_ever() {
+    let mut member = Member::join();
+    let fenced = RD_KAFKA_RESP_ERR_PRODUCER_FENCED;
+    member.cluster.answer(Api::InitProducerId, &[fenced; 2]);
+    let transactor = member.transactor("now and then");
+    assert_committed(&member.outcome(&transactor), "fenced twice while it began");
+    member.cluster.answer(Api::InitProducerId, &[fenced; 20]);
+    let outcome = next_outcome(&member.transactor("always"));
+    assert!(matches!(&outcome, Outcome::Failed(Error::Fenced(id)) if id == "always"), "{outcome:?}");
+}
+
+#[test]
 fn offsets_that_a_member_of_the_past_sends_abort_the_window_and_it_comes_back_whole() {
     let mut member = Member::join();
     let transactor = member.transactor("past");
