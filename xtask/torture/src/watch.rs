@@ -30,8 +30,9 @@ struct Shared {
 }
 
 /// A reader that has read nothing of a partition for so long may have locked itself up (librdkafka #5476) or forgotten the
-/// partition (#5153, seen here after all brokers had been away), and another one takes over.
-const STUCK: Duration = Duration::from_secs(15);
+/// partition (#5153, seen here after all brokers had been away), and another one takes over. Short, since what its own
+/// reader does not see the rig would take for a service that stands still.
+const STUCK: Duration = Duration::from_secs(3);
 
 /// What was seen so far.
 #[derive(Debug, Default, Clone)]
@@ -68,7 +69,7 @@ impl Watch {
                     let place = (record.topic().to_owned(), record.partition());
                     places.insert(place, (record.offset() + 1, Instant::now()));
                 });
-                if looked.elapsed() < STUCK / 5 {
+                if looked.elapsed() < STUCK / 6 {
                     continue;
                 }
                 looked = Instant::now();
