@@ -49,6 +49,8 @@ pub enum Inbound {
     /// This partition is not read: its committed offset lies outside its log, or its topic was made anew. What is
     /// gone stands in the log.
     Halted(TopicPartition),
+    /// The brokers do not say where this partition stands: a transaction may be open that will not end by itself.
+    Unstable(TopicPartition),
     /// The position of some partition fell out of its log while it was read: read all again.
     Reread,
     /// The stage cannot go on.

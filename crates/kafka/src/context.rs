@@ -35,6 +35,9 @@ use crate::{
 pub(crate) const SETTLE: Duration = Duration::from_secs(4);
 /// Between two questions that the brokers could not answer.
 pub(crate) const ASK_AGAIN: Duration = Duration::from_millis(200);
+/// How long the brokers may take to say where partitions stand, before the question is put again: twice as long each time.
+const PATIENCE: Duration = Duration::from_millis(1500);
+const MOST_PATIENCE: Duration = Duration::from_secs(6);
 /// After so long without an answer, with brokers away or not, a new client is no worse off.
 const STUCK: Duration = Duration::from_secs(8);
 /// How long one look at a topic may take.
@@ -74,6 +77,8 @@ pub(crate) struct Context {
     /// A partition was held alone, and may be paused.
     pub(crate) some_held: AtomicBool,
     pub(crate) remade: Remade,
+    /// Up to where this process has committed, by itself and for certain.
+    passed: Arc<Mutex<HashMap<TopicPartition, i64>>>,
     /// What the stage holds: partitions that it was given and has not let go. The client does not say once it is fenced.
     held: Mutex<Vec<TopicPartition>>,
     /// The member as which they are held.
@@ -86,7 +91,10 @@ pub(crate) struct Context {
 
 impl ClientContext for Context {
     fn log(&self, level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
-        self.remade.hear(message);
+        if let Some(topic) = self.remade.hear(message) {
+            // Its offsets are another topic's.
+            self.passed().retain(|partition, _| *partition.topic != *topic);
+        }
         log(level, facility, message);
     }
 
@@ -139,6 +147,7 @@ impl Context {
             intake: Arc::default(),
             some_held: AtomicBool::new(false),
             remade: Remade::default(),
+            passed: Arc::default(),
             held: Mutex::default(),
             holds_as: Mutex::default(),
             stuck: AtomicBool::new(false),
@@ -164,10 +173,27 @@ impl Context {
             intake: self.intake.clone(),
             some_held: AtomicBool::new(false),
             remade: Remade::default(),
+            passed: self.passed.clone(),
             held: Mutex::default(),
             holds_as: Mutex::default(),
             stuck: AtomicBool::new(false),
             retired: AtomicBool::new(false),
+        }
+    }
+
+    fn passed(&self) -> MutexGuard<'_, HashMap<TopicPartition, i64>> {
+        // Each offset is whole whatever panicked while it was locked.
+        self.passed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// These partitions' offsets were committed, for certain.
+    pub(crate) fn note_committed<'p>(&self, offsets: impl Iterator<Item = (&'p TopicPartition, i64)>) {
+        let mut passed = self.passed();
+        for (partition, offset) in offsets {
+            match passed.get_mut(partition) {
+                Some(known) => *known = offset,
+                None => drop(passed.insert(partition.clone(), offset)),
+            }
         }
     }
 
@@ -260,11 +286,17 @@ impl Context {
         partitions: &[TopicPartition],
     ) -> Option<Vec<(TopicPartition, Start)>> {
         let began = Instant::now();
+        let mut patience = PATIENCE;
         loop {
             let policy = |topic: &str| self.below_start.get(topic).copied().unwrap_or(BelowStart::Stop);
-            match resolve(client, partitions, policy) {
-                // After a failover a log's end may lie behind what was committed, for a moment.
-                Ok(starts) if starts.iter().any(|(_, s)| s.is_beyond_end()) && began.elapsed() < SETTLE => {
+            let passed = |partition: &TopicPartition| self.passed().get(partition).copied();
+            match resolve(client, partitions, patience, policy, passed) {
+                // After a failover a log's end may lie behind what was committed, for a moment, and a group's offsets behind
+                // themselves.
+                Ok(starts)
+                    if starts.iter().any(|(_, s)| s.is_beyond_end() || s.is_behind())
+                        && began.elapsed() < SETTLE =>
+                {
                     pause(SETTLE / 20);
                 }
                 Ok(starts) => {
@@ -278,6 +310,12 @@ impl Context {
                         return None;
                     }
                     tracing::warn!(%error, "waiting for the committed offsets");
+                    if code == RDKafkaErrorCode::OperationTimedOut {
+                        patience = (patience * 2).min(MOST_PATIENCE);
+                        if let Some(partition) = partitions.first() {
+                            self.tell(Inbound::Unstable(partition.clone()));
+                        }
+                    }
                     // It may wait for a coordinator that is gone (librdkafka #5456), and then it waits for ever.
                     if code == RDKafkaErrorCode::OperationTimedOut && began.elapsed() > STUCK {
                         self.stuck.store(true, Ordering::Release);
@@ -301,6 +339,15 @@ impl Context {
         for (partition, start) in starts {
             let action = match start {
                 Start::From(_) => continue,
+                Start::Behind { committed, passed } => {
+                    tracing::error!(
+                        stage = self.stage, %partition, committed, passed,
+                        "the group says an offset that this process has passed: its coordinator has forgotten. Going on from \
+                         where this process had committed; to answer records again, stop all replicas before moving a \
+                         committed offset back"
+                    );
+                    "went_back"
+                }
                 Start::Skipping { committed, first } => {
                     tracing::error!(
                         stage = self.stage, %partition, committed, log_start = first, gone = first - committed,

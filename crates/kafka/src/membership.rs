@@ -7,7 +7,9 @@ use rdkafka::{
     consumer::{Consumer as _, ConsumerGroupMetadata},
 };
 
-use crate::consumer::Client;
+use twinlane_delivery::Window;
+
+use crate::{Outgoing, consumer::Client};
 
 /// The client that reads. It is built anew when the group has fenced it.
 #[derive(Clone)]
@@ -37,6 +39,12 @@ impl Current {
 pub struct Membership(pub(crate) Current);
 
 impl Membership {
+    /// This window's offsets were committed, for certain.
+    pub(crate) fn note_committed(&self, window: &Window<Outgoing>) {
+        let offsets = window.runs.iter().map(|run| (&run.partition, run.next_offset()));
+        self.0.get().context().note_committed(offsets);
+    }
+
     /// Name of the group.
     pub(crate) fn group(&self) -> String {
         self.0.get().context().group().to_owned()

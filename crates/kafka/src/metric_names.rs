@@ -8,5 +8,5 @@ pub const ABORTS: &str = "twinlane_transaction_aborts_total";
 pub const PRODUCER_REBUILDS: &str = "twinlane_producer_rebuilds_total";
 /// Counter: partitions whose committed offset was found outside of their log. Labels `stage` and `action`:
 /// `stopped` (the partition is not read any more) or `skipped` (it is read from the earliest record, as its
-/// source says).
+/// source says); and partitions whose group had forgotten what was committed: `went_back`.
 pub const OFFSETS_OUT_OF_LOG: &str = "twinlane_offsets_out_of_log_total";

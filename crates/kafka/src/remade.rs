@@ -15,11 +15,11 @@ use std::{
 pub(crate) struct Remade(Mutex<BTreeSet<String>>);
 
 impl Remade {
-    /// Listens to a line of librdkafka's log. Called from its threads.
-    pub(crate) fn hear(&self, message: &str) {
-        if let Some(topic) = made_anew(message) {
-            self.topics().insert(topic.to_owned());
-        }
+    /// Listens to a line of librdkafka's log, and gives the topic that it tells of. Called from its threads.
+    pub(crate) fn hear<'m>(&self, message: &'m str) -> Option<&'m str> {
+        let topic = made_anew(message)?;
+        self.topics().insert(topic.to_owned());
+        Some(topic)
     }
 
     pub(crate) fn topics(&self) -> MutexGuard<'_, BTreeSet<String>> {

@@ -32,9 +32,15 @@ pub(crate) enum Start {
     /// Do not read: the committed offset lies outside the log, whose first offset and end these are. Below it,
     /// records were deleted before they were answered; beyond it, the topic is another one than it was.
     Halted { committed: i64, log: (i64, i64) },
+    /// Read from `passed`, up to where this process has committed itself: the group says less, and has forgotten.
+    Behind { committed: i64, passed: i64 },
 }
 
 impl Start {
+    pub(crate) fn is_behind(&self) -> bool {
+        matches!(self, Self::Behind { .. })
+    }
+
     pub(crate) fn is_beyond_end(&self) -> bool {
         matches!(self, Self::Halted { committed, log } if *committed > log.1)
     }
@@ -58,6 +64,7 @@ impl Starts {
             let offset = match start {
                 Start::From(offset) => offset,
                 Start::Skipping { first, .. } => Offset::Offset(first),
+                Start::Behind { passed, .. } => Offset::Offset(passed),
                 Start::Halted { .. } => {
                     starts.halted.push(partition);
                     continue;
@@ -76,20 +83,20 @@ pub(crate) fn add(list: &mut TopicPartitionList, partition: &TopicPartition, off
         .expect("offsets of the log and `Beginning` are valid to assign");
 }
 
-const PATIENCE: Duration = Duration::from_secs(5);
-
-/// Asks the brokers. `committed_offsets` under `read_committed` waits for transactions of a former owner
-/// that are still pending.
+/// Asks the brokers, each question for so long. `committed_offsets` under `read_committed` waits for transactions of a former
+/// owner that are still pending.
 pub(crate) fn resolve(
     consumer: &BaseConsumer<Context>,
     partitions: &[TopicPartition],
+    patience: Duration,
     below_start: impl Fn(&str) -> BelowStart,
+    passed: impl Fn(&TopicPartition) -> Option<i64>,
 ) -> KafkaResult<Vec<(TopicPartition, Start)>> {
     let mut asked = TopicPartitionList::with_capacity(partitions.len());
     for tp in partitions {
         asked.add_partition(&tp.topic, tp.partition);
     }
-    let committed = consumer.committed_offsets(asked, PATIENCE)?;
+    let committed = consumer.committed_offsets(asked, patience)?;
     let mut starts = Vec::with_capacity(partitions.len());
     for tp in partitions {
         let found = committed.find_partition(&tp.topic, tp.partition);
@@ -98,8 +105,8 @@ pub(crate) fn resolve(
         }
         let start = match found.map(|e| e.offset()) {
             Some(Offset::Offset(offset)) => {
-                let log = consumer.fetch_watermarks(&tp.topic, tp.partition, PATIENCE)?;
-                decide(offset, log, below_start(&tp.topic))
+                let log = consumer.fetch_watermarks(&tp.topic, tp.partition, patience)?;
+                decide(offset, passed(tp), log, below_start(&tp.topic))
             }
             _ => Start::From(Offset::Beginning),
         };
@@ -108,8 +115,14 @@ pub(crate) fn resolve(
     Ok(starts)
 }
 
-fn decide(committed: i64, log: (i64, i64), below_start: BelowStart) -> Start {
+/// `passed`: up to where this process has committed itself, if it has. A group that says less has forgotten: a coordinator that
+/// was loaded while leadership changed several times was seen to go back by tens of thousands of records (Kafka 4.4), and
+/// reading them again would answer them twice.
+fn decide(committed: i64, passed: Option<i64>, log: (i64, i64), below_start: BelowStart) -> Start {
     let (first, end) = log;
+    if let Some(passed) = passed.filter(|passed| committed < *passed && (first..=end).contains(passed)) {
+        return Start::Behind { committed, passed };
+    }
     if (first..=end).contains(&committed) {
         return Start::From(Offset::Offset(committed));
     }
@@ -125,15 +138,27 @@ mod tests {
 
     #[test]
     fn an_offset_past_retention_stops_the_partition_unless_told_otherwise() {
-        assert_eq!(decide(5, (5, 9), BelowStart::Stop), Start::From(Offset::Offset(5)));
-        assert_eq!(decide(4, (9, 9), BelowStart::Stop), Start::Halted { committed: 4, log: (9, 9) });
-        assert_eq!(decide(4, (9, 9), BelowStart::Earliest), Start::Skipping { committed: 4, first: 9 });
+        assert_eq!(decide(5, None, (5, 9), BelowStart::Stop), Start::From(Offset::Offset(5)));
+        assert_eq!(decide(4, None, (9, 9), BelowStart::Stop), Start::Halted { committed: 4, log: (9, 9) });
+        assert_eq!(decide(4, None, (9, 9), BelowStart::Earliest), Start::Skipping { committed: 4, first: 9 });
+    }
+
+    #[test]
+    fn a_group_that_went_back_is_not_followed_and_one_that_went_on_is() {
+        let log = (0, 90);
+        let stop = BelowStart::Stop;
+        assert_eq!(decide(30, Some(70), log, stop), Start::Behind { committed: 30, passed: 70 });
+        for (committed, passed) in [(70, Some(70)), (80, Some(70)), (30, None)] {
+            assert_eq!(decide(committed, passed, log, stop), Start::From(Offset::Offset(committed)));
+        }
+        // What was passed was another topic's.
+        assert_eq!(decide(30, Some(91), log, stop), Start::From(Offset::Offset(30)));
     }
 
     #[test]
     fn an_offset_beyond_the_end_stops_the_partition_whatever_was_told() {
-        assert_eq!(decide(9, (0, 9), BelowStart::Earliest), Start::From(Offset::Offset(9)));
-        let halted = decide(10, (0, 9), BelowStart::Earliest);
+        assert_eq!(decide(9, None, (0, 9), BelowStart::Earliest), Start::From(Offset::Offset(9)));
+        let halted = decide(10, None, (0, 9), BelowStart::Earliest);
         assert_eq!(halted, Start::Halted { committed: 10, log: (0, 9) });
         assert!(halted.is_beyond_end());
     }

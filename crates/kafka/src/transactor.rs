@@ -13,11 +13,11 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
 use rdkafka::{
     Offset, TopicPartitionList, error::KafkaError, producer::Producer as _, types::RDKafkaErrorCode,
 };
-use twinlane_delivery::{Next, Reply, Request, Window};
+use twinlane_delivery::{Next, Reply, Request, TopicPartition, Window};
 
 use crate::{
     Connection, Error, Membership, Outgoing,
@@ -57,6 +57,7 @@ pub struct TransactorOptions {
 /// Handle of the transaction thread.
 pub struct Transactor {
     windows: Option<Sender<Window<Outgoing>>>,
+    unstable: Sender<TopicPartition>,
     outcomes: Receiver<Outcome>,
     cancel: Arc<AtomicBool>,
     stopping: Arc<AtomicBool>,
@@ -72,11 +73,13 @@ impl Transactor {
         membership: Membership,
     ) -> Result<Self, Error> {
         let (windows, jobs) = bounded(1);
+        let (unstable, doubts) = bounded(1);
         let (reports, outcomes) = bounded(1);
         let cancel = Arc::new(AtomicBool::new(false));
         let stopping = Arc::new(AtomicBool::new(false));
         let mut handle = Self {
             windows: Some(windows),
+            unstable,
             outcomes,
             cancel: cancel.clone(),
             stopping: stopping.clone(),
@@ -91,13 +94,14 @@ impl Transactor {
                 options,
                 membership,
                 producer,
+                is_new: true,
                 cancel,
                 stopping,
                 fenced_at: None,
                 missing_since: None,
                 patience: PATIENCE,
             }
-            .run(&jobs, &reports),
+            .run(&jobs, &doubts, &reports),
             Ok(None) => {}
             // Nobody receives it only when the stage is gone.
             Err(error) => drop(reports.send(Outcome::Failed(error))),
@@ -113,6 +117,13 @@ impl Transactor {
             // The thread lives as long as this handle; if it panicked, `outcomes` is closed and says so.
             let _ = windows.send(window);
         }
+    }
+
+    /// The group's coordinator does not say where this partition stands, and the reason may be a transaction of our own that
+    /// it takes for open: another is begun and aborted, which ends it. Never blocks; what is asked while the last is not done
+    /// yet is not done twice.
+    pub fn clear(&self, partition: TopicPartition) {
+        let _ = self.unstable.try_send(partition);
     }
 
     /// Where outcomes arrive: one per window, or [`Outcome::Failed`] at any time, after which nothing comes.
@@ -167,6 +178,8 @@ struct Worker {
     options: TransactorOptions,
     membership: Membership,
     producer: Producer,
+    /// It has not ended a transaction yet.
+    is_new: bool,
     cancel: Arc<AtomicBool>,
     stopping: Arc<AtomicBool>,
     fenced_at: Option<Instant>,
@@ -178,9 +191,31 @@ struct Worker {
 }
 
 impl Worker {
-    fn run(mut self, jobs: &Receiver<Window<Outgoing>>, reports: &Sender<Outcome>) {
-        while let Ok(window) = jobs.recv() {
-            let outcome = self.settle(window);
+    fn run(
+        mut self,
+        jobs: &Receiver<Window<Outgoing>>,
+        doubts: &Receiver<TopicPartition>,
+        reports: &Sender<Outcome>,
+    ) {
+        loop {
+            let outcome = select! {
+                recv(jobs) -> window => match window {
+                    Ok(window) => self.settle(window),
+                    Err(_) => return,
+                },
+                recv(doubts) -> partition => {
+                    let Ok(partition) = partition else { return };
+                    let began = Instant::now();
+                    match self.clear(&partition) {
+                        Err(Stop::Fatal(code)) => match self.rebuild(code, began.elapsed()) {
+                            failed @ Outcome::Failed(_) => failed,
+                            // No window was out.
+                            _ => continue,
+                        },
+                        _ => continue,
+                    }
+                }
+            };
             let failed = matches!(outcome, Outcome::Failed(_));
             if reports.send(outcome).is_err() || failed {
                 break;
@@ -188,9 +223,35 @@ impl Worker {
         }
     }
 
+    /// Begins a transaction with an offset of this partition in it, and aborts it. A coordinator of the group that has been
+    /// loaded twice at once (Kafka 4.4, after several changes of leadership within seconds) takes a transaction of ours for
+    /// open that the log has ended long ago: it refuses to say where the partition stands, and would count the old offset as
+    /// committed with our next commit. The abort ends it for the coordinator, too.
+    fn clear(&mut self, partition: &TopicPartition) -> Result<(), Stop> {
+        let Some(metadata) = self.membership.metadata() else { return Ok(()) };
+        let mut list = TopicPartitionList::with_capacity(1);
+        list.add_partition_offset(&partition.topic, partition.partition, Offset::Offset(0))
+            .expect("0 is an offset");
+        tracing::debug!(stage = self.options.stage, %partition, "ending what the group may take for open");
+        self.call(&Call::Begin, self.patience, "begin")?;
+        match self.call(&Call::Offsets(Arc::new((list, metadata))), self.patience, "offsets") {
+            Ok(()) | Err(Stop::Abort(_)) => {}
+            Err(fatal) => return Err(fatal),
+        }
+        self.call(&Call::Abort, self.patience, "abort")?;
+        self.is_new = false;
+        Ok(())
+    }
+
     /// Asks what [`Request`] says comes next, until the window's end is known.
     fn settle(&mut self, window: Window<Outgoing>) -> Outcome {
         let began = Instant::now();
+        if self.is_new
+            && let Some(run) = window.runs.first()
+            && let Err(Stop::Fatal(code)) = self.clear(&run.partition.clone())
+        {
+            return self.rebuild(code, began.elapsed());
+        }
         let mut request = Request::FIRST;
         let (mut beyond_repair, mut broken) = (None, RDKafkaErrorCode::Fatal);
         loop {
@@ -212,6 +273,7 @@ impl Worker {
                 Next::Committed => {
                     self.missing_since = None;
                     self.patience = PATIENCE;
+                    self.membership.note_committed(&window);
                     self.seconds.record(began.elapsed().as_secs_f64());
                     return Outcome::Committed(window);
                 }
@@ -400,6 +462,7 @@ impl Worker {
         match Producer::build(&self.connection, &self.options, &self.stopping) {
             Ok(Some(producer)) => {
                 std::mem::replace(&mut self.producer, producer).leave();
+                self.is_new = true;
                 Outcome::Lost
             }
             // Nobody waits for this outcome any more.

@@ -215,6 +215,7 @@ impl<W: Work> Loop<'_, W> {
                 self.delivery.halt(partition);
                 self.count_partitions();
             }
+            Inbound::Unstable(partition) => self.transactor.clear(partition),
             Inbound::Reread => self.delivery.reread(),
             Inbound::Failed(error) => return Err(error.into()),
             Inbound::Closed => self.closed = true,

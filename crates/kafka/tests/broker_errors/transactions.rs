@@ -184,9 +184,25 @@ fn a_producer_that_is_fenced_while_it_begins_begins_again_but_not_for_ever() {
 }
 
 #[test]
+fn a_new_producer_first_aborts_what_the_group_may_take_for_open() {
+    let mut member = Member::join();
+    let transactor = member.transactor("new");
+    // The first offsets that it sends are those of the transaction that is aborted: what they are answered is no window's.
+    member.cluster.answer(Api::TxnOffsetCommit, &[RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION]);
+    assert_committed(&member.outcome(&transactor), "the first window");
+    member.cluster.answer(Api::TxnOffsetCommit, &[RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION]);
+    let outcome = member.outcome(&transactor);
+    assert!(matches!(outcome, Outcome::Aborted(_)), "{outcome:?}");
+    // Asked for, it does it again, and goes on.
+    transactor.clear(support::partition());
+    assert_committed(&member.outcome(&transactor), "the next window");
+}
+
+#[test]
 fn offsets_that_a_member_of_the_past_sends_abort_the_window_and_it_comes_back_whole() {
     let mut member = Member::join();
     let transactor = member.transactor("past");
+    assert_committed(&member.outcome(&transactor), "the first window");
     for error in [
         RD_KAFKA_RESP_ERR_ILLEGAL_GENERATION,
         RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID,
