@@ -5,10 +5,7 @@ use std::sync::Arc;
 
 use half::f16;
 use ndarray::ArrayView2;
-use ort::{
-    session::SessionOutputs,
-    value::{DynValue, TensorElementType, ValueType},
-};
+use ort::value::{DynValue, TensorElementType, ValueType};
 use twinlane_pipeline::Apply;
 use twinlane_record::{Output, Reason, Rejection};
 
@@ -18,19 +15,19 @@ use crate::{
     model::Answer,
 };
 
-/// One answer per row of the batch.
-pub(crate) fn read(
-    outputs: &SessionOutputs<'_>,
+/// One answer for each of the first `wanted` rows of a run of `rows`.
+pub(crate) fn read<'o>(
+    outputs: impl Fn(&str) -> Option<&'o DynValue>,
     bound: &[BoundOutput],
     rows: usize,
+    wanted: usize,
 ) -> Result<Vec<Answer>, RunError> {
     let tables = bound
         .iter()
         .map(|output| {
-            let value =
-                outputs.get(&*output.tensor).ok_or_else(|| unexpected(output, "absent", "a tensor"))?;
+            let value = outputs(&output.tensor).ok_or_else(|| unexpected(output, "absent", "a tensor"))?;
             let table =
-                Table::of(value, rows).map_err(|found| unexpected(output, &found, &wanted(output, rows)))?;
+                Table::of(value, rows).map_err(|found| unexpected(output, &found, &due(output, rows)))?;
             let columns = table.columns();
             let fits = match &output.read {
                 Read::Scores { labels, .. } => columns == labels.len(),
@@ -38,11 +35,11 @@ pub(crate) fn read(
                 Read::Vector => true,
             };
             let found = format!("[{rows}, {columns}]");
-            if fits { Ok(table) } else { Err(unexpected(output, &found, &wanted(output, rows))) }
+            if fits { Ok(table) } else { Err(unexpected(output, &found, &due(output, rows))) }
         })
         .collect::<Result<Vec<_>, _>>()?;
     let mut scratch = Vec::new();
-    Ok((0..rows)
+    Ok((0..wanted)
         .map(|row| {
             bound
                 .iter()
@@ -69,7 +66,7 @@ fn unexpected(output: &BoundOutput, found: &str, wanted: &str) -> RunError {
     }
 }
 
-fn wanted(output: &BoundOutput, rows: usize) -> String {
+fn due(output: &BoundOutput, rows: usize) -> String {
     match &output.read {
         Read::Scores { labels, .. } => format!("[{rows}, {}]", labels.len()),
         Read::OneOfTwo { .. } | Read::Number => format!("[{rows}, 1] of numbers"),

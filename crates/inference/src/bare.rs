@@ -16,12 +16,12 @@ pub struct Bare {
 }
 
 impl Bare {
-    /// Loads the model as a worker would.
+    /// Loads the model as a worker would, but runs nothing as a captured CUDA graph.
     pub fn load(runtime: &OnnxRuntime, source: &ModelSource<'_>) -> Result<Self, Error> {
-        let mut loaded = load::load(runtime, source, 1)?;
+        let mut loaded = load::load(runtime, source, |_| 1, false)?;
         let options =
             loaded.binding.reads_only().map_err(|why| load::cannot_load(source, why.to_string()))?;
-        let session = loaded.sessions.pop().expect("one was asked for");
+        let session = loaded.sessions.pop().expect("one was asked for").session;
         Ok(Self { session, options, binding: loaded.binding, batches: Vec::new(), device: loaded.device })
     }
 
@@ -43,13 +43,15 @@ impl Bare {
 
     /// Runs every batch once; gives how many rows that were.
     pub fn run(&mut self) -> Result<usize, RunError> {
-        let mut rows = 0;
-        for (size, packer) in &self.batches {
-            let broken = |why: ort::Error| RunError::SessionBroken(why.to_string());
-            let views = packer.views().map_err(broken)?;
-            self.session.run_with_options(views.as_slice(), &self.options).map_err(broken)?;
-            rows += size;
-        }
-        Ok(rows)
+        (0..self.batches.len()).map(|at| self.run_one(at)).sum()
+    }
+
+    /// Runs one batch, and after the last one the first again; gives how many rows that were.
+    pub fn run_one(&mut self, at: usize) -> Result<usize, RunError> {
+        let Some((size, packer)) = self.batches.get(at % self.batches.len().max(1)) else { return Ok(0) };
+        let broken = |why: ort::Error| RunError::SessionBroken(why.to_string());
+        let views = packer.views().map_err(broken)?;
+        self.session.run_with_options(views.as_slice(), &self.options).map_err(broken)?;
+        Ok(*size)
     }
 }

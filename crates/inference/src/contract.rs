@@ -10,7 +10,10 @@ use std::{collections::HashMap, fmt, sync::Arc};
 use ort::session::{HasSelectedOutputs, OutputSelector, RunOptions};
 use twinlane_pipeline::{Apply, OutputSpec, TensorSpec};
 
-use crate::signature::{Element, Extent, Signature, Tensor};
+use crate::{
+    capture::{GRAPH_ID, NOT_CAPTURED},
+    signature::{Element, Extent, Signature, Tensor},
+};
 
 /// One thing that does not fit, and what to do about it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -57,7 +60,10 @@ impl Binding {
         names.sort_unstable();
         names.dedup();
         let selected = names.into_iter().fold(OutputSelector::no_default(), OutputSelector::with);
-        Ok(RunOptions::new()?.with_outputs(selected))
+        let mut options = RunOptions::new()?.with_outputs(selected);
+        // For a session whose runs may be captured: these are not. Others do not read it.
+        options.set(GRAPH_ID, NOT_CAPTURED)?;
+        Ok(options)
     }
 }
 

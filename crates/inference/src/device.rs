@@ -3,7 +3,10 @@
 //! pipeline lists it. That a device opens does not say that it runs anything: [`crate::placement`] finds out.
 
 use ort::{
-    ep::{self, ArenaExtendStrategy, ExecutionProvider, cuda::ConvAlgorithmSearch},
+    ep::{
+        self, ArenaExtendStrategy, ExecutionProvider,
+        cuda::{AttentionBackend, ConvAlgorithmSearch},
+    },
     session::{
         Session,
         builder::{AutoDevicePolicy, GraphOptimizationLevel},
@@ -17,38 +20,61 @@ use crate::{OnnxRuntime, placement::Profile};
 pub(crate) struct Opener<'a> {
     pub(crate) runtime: &'a OnnxRuntime,
     pub(crate) bytes: &'a [u8],
+    /// Whether runs are captured where the device can.
+    pub(crate) captures: bool,
+}
+
+/// A session, and whether its runs may be [captured](crate::capture).
+pub(crate) struct Opened {
+    pub(crate) session: Session,
+    pub(crate) captures: bool,
 }
 
 impl Opener<'_> {
     /// A session with this device, which the CPU helps out where the device has no kernel for a node. With a
     /// profile it writes down what runs where, until [`Profile::end`].
-    pub(crate) fn open(&self, device: Device, profile: Option<&Profile>) -> Result<Session, String> {
+    pub(crate) fn open(&self, device: Device, profile: Option<&Profile>) -> Result<Opened, String> {
         match device {
-            Device::Cpu => self.session(device, profile).map_err(|why| why.to_string()),
+            Device::Cpu => {
+                let session = self.session(device, profile, false).map_err(|why| why.to_string())?;
+                Ok(Opened { session, captures: false })
+            }
             Device::Cuda => {
                 if !ep::CUDA::is_available().map_err(|why| why.to_string())? {
                     let why = "this ONNX Runtime is built without CUDA; use the library of the `onnxruntime-gpu` wheel";
                     return Err(why.to_owned());
                 }
-                self.session(device, profile).map_err(|why| cuda_problem(why.message()))
+                // Refused for a model of which some nodes run elsewhere; such a one runs without.
+                if self.captures
+                    && let Ok(session) = self.session(device, profile, true)
+                {
+                    return Ok(Opened { session, captures: true });
+                }
+                let session =
+                    self.session(device, profile, false).map_err(|why| cuda_problem(why.message()))?;
+                Ok(Opened { session, captures: false })
             }
         }
     }
 
-    fn session(&self, device: Device, profile: Option<&Profile>) -> ort::Result<Session> {
+    fn session(&self, device: Device, profile: Option<&Profile>, captures: bool) -> ort::Result<Session> {
         // Registered without its arena the CPU would allocate every tensor anew.
         let cpu = ep::CPU::default().with_arena_allocator(true).build().error_on_failure();
         let providers = match device {
             Device::Cpu => vec![cpu],
-            // The default search benchmarks each new input shape, and every batch size is one.
-            Device::Cuda => vec![
-                ep::CUDA::default()
+            Device::Cuda => {
+                // The default search benchmarks each new input shape, and every batch size is one.
+                let cuda = ep::CUDA::default()
                     .with_conv_algorithm_search(ConvAlgorithmSearch::Heuristic)
                     .with_arena_extend_strategy(ArenaExtendStrategy::SameAsRequested)
-                    .build()
-                    .error_on_failure(),
-                cpu,
-            ],
+                    .with_cuda_graph(captures)
+                    .with_attention_backend(attention());
+                let cuda = match self.runtime.gpu_memory() {
+                    Some(bytes) => cuda.with_memory_limit(bytes),
+                    None => cuda,
+                };
+                vec![cuda.build().error_on_failure(), cpu]
+            }
         };
         let builder = Session::builder(self.runtime.environment())?;
         let builder = match profile {
@@ -70,6 +96,16 @@ impl Opener<'_> {
             .with_memory_pattern(false)?
             .commit_from_memory(self.bytes)
     }
+}
+
+/// Every kernel for attention but cuDNN's, which is built anew for each shape of a batch, for tens of milliseconds.
+fn attention() -> AttentionBackend {
+    AttentionBackend::FLASH_ATTENTION
+        | AttentionBackend::EFFICIENT_ATTENTION
+        | AttentionBackend::TRT_FUSED_ATTENTION
+        | AttentionBackend::TRT_FLASH_ATTENTION
+        | AttentionBackend::TRT_CROSS_ATTENTION
+        | AttentionBackend::MATH
 }
 
 /// Puts the loader's and the driver's words into what is missing and where it comes from.

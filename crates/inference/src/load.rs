@@ -5,14 +5,15 @@ use std::{fs, path::Path, sync::Arc};
 
 use ort::session::Session;
 use sha2::{Digest, Sha256};
-use twinlane_pipeline::{Device, OutputSpec, TaskPlaces, TensorSpec};
+use twinlane_pipeline::{Device, OutputSpec, Row, TaskPlaces, TensorSpec};
 
 use crate::{
-    Error, OnnxRuntime,
+    Answer, Error, OnnxRuntime, answers,
     contract::{self, Binding, Mismatch, Side},
-    device::Opener,
+    device::{Opened, Opener},
     metric_names::device_in_use,
     pack::Packer,
+    parity,
     placement::{Placement, Profile},
     signature::Signature,
     warm_up,
@@ -40,11 +41,28 @@ pub struct ModelSource<'a> {
 /// A loaded model, before threads take it.
 pub(crate) struct Loaded {
     /// All on one device. Each holds its own copy of the weights.
-    pub(crate) sessions: Vec<Session>,
+    pub(crate) sessions: Vec<Opened>,
     pub(crate) binding: Binding,
     pub(crate) device: Device,
     /// SHA-256 of the file, the first 16 hex digits.
     pub(crate) digest: Arc<str>,
+    /// For a session in the place of one whose runs could not be captured.
+    pub(crate) again: Again,
+}
+
+/// Opens a model's session once more, without captures.
+#[derive(Clone)]
+pub(crate) struct Again {
+    runtime: OnnxRuntime,
+    bytes: Arc<[u8]>,
+    device: Device,
+}
+
+impl Again {
+    pub(crate) fn open(&self) -> Result<Session, String> {
+        let opener = Opener { runtime: &self.runtime, bytes: &self.bytes, captures: false };
+        opener.open(self.device, None).map(|opened| opened.session)
+    }
 }
 
 /// Why a device was passed over.
@@ -56,16 +74,21 @@ struct PassedOver {
 /// Checks that a model fits its pipeline, without preparing it for work; the answer is its digest.
 pub fn check_contract(runtime: &OnnxRuntime, source: &ModelSource<'_>) -> Result<Arc<str>, Error> {
     let bytes = read(source)?;
-    let opener = Opener { runtime, bytes: &bytes };
+    let opener = Opener { runtime, bytes: &bytes, captures: false };
     let session = opener.open(Device::Cpu, None).map_err(|why| cannot_load(source, why))?;
-    bind(source, &session)?;
+    bind(source, &session.session)?;
     Ok(digest(&bytes))
 }
 
-/// Loads a model for so many threads.
-pub(crate) fn load(runtime: &OnnxRuntime, source: &ModelSource<'_>, threads: usize) -> Result<Loaded, Error> {
+/// Loads a model for as many threads as its device shall have. `captures`: its runs may be captured where the device can.
+pub(crate) fn load(
+    runtime: &OnnxRuntime,
+    source: &ModelSource<'_>,
+    threads: impl Fn(Device) -> usize,
+    captures: bool,
+) -> Result<Loaded, Error> {
     let bytes = read(source)?;
-    let opener = Opener { runtime, bytes: &bytes };
+    let opener = Opener { runtime, bytes: &bytes, captures };
     let digest = digest(&bytes);
     let (first, binding, device) = first_device(&opener, source)?;
     tracing::info!(
@@ -76,21 +99,22 @@ pub(crate) fn load(runtime: &OnnxRuntime, source: &ModelSource<'_>, threads: usi
         "model loaded"
     );
     let mut sessions = vec![first];
-    for _ in 1..threads {
+    for _ in 1..threads(device) {
         sessions.push(opener.open(device, None).map_err(|why| cannot_load(source, why))?);
     }
-    Ok(Loaded { sessions, binding, device, digest })
+    let again = Again { runtime: runtime.clone(), bytes: bytes.into(), device };
+    Ok(Loaded { sessions, binding, device, digest, again })
 }
 
 /// The first device of the list that works and runs the model, or why none does.
-fn first_device(opener: &Opener<'_>, source: &ModelSource<'_>) -> Result<(Session, Binding, Device), Error> {
+fn first_device(opener: &Opener<'_>, source: &ModelSource<'_>) -> Result<(Opened, Binding, Device), Error> {
     let mut passed = Vec::new();
     for &device in source.devices {
         // Only a session with more than one provider has a choice of where its nodes run. It is made when the graph
         // is loaded, so what the first session shows holds for those of the other threads.
         let profile = (device != Device::Cpu).then(Profile::begin).transpose();
         let opened = profile.and_then(|profile| Ok((opener.open(device, profile.as_ref())?, profile)));
-        let (mut session, profile) = match opened {
+        let (mut opened, profile) = match opened {
             Ok(opened) => opened,
             Err(why) => {
                 passed.push(PassedOver { device, why });
@@ -98,9 +122,9 @@ fn first_device(opener: &Opener<'_>, source: &ModelSource<'_>) -> Result<(Sessio
             }
         };
         // A model that does not fit is refused, whatever the device.
-        let binding = bind(source, &session)?;
+        let binding = bind(source, &opened.session)?;
         let placed = profile.map_or(Ok(()), |profile| {
-            let placement = trial(&mut session, &binding, source.inputs, &profile)?;
+            let placement = trial(&mut opened.session, &binding, source.inputs, &profile)?;
             let share = placement.verify(device)?;
             tracing::info!(
                 task = source.task,
@@ -108,12 +132,12 @@ fn first_device(opener: &Opener<'_>, source: &ModelSource<'_>) -> Result<(Sessio
                 nodes = share,
                 "where the model runs"
             );
-            Ok(())
+            answers_as_the_cpu(opener, source, &mut opened.session, &binding, device)
         });
         match placed {
             Ok(()) => {
                 report(source, device, &passed);
-                return Ok((session, binding, device));
+                return Ok((opened, binding, device));
             }
             Err(why) => passed.push(PassedOver { device, why }),
         }
@@ -137,6 +161,50 @@ fn trial(
     };
     run(session).map_err(|why| format!("its first run fails: {why}"))?;
     profile.end(session)
+}
+
+/// Compares a device's answers with those of a CPU session of the same model, which is there only for this.
+fn answers_as_the_cpu(
+    opener: &Opener<'_>,
+    source: &ModelSource<'_>,
+    session: &mut Session,
+    binding: &Binding,
+    device: Device,
+) -> Result<(), String> {
+    let rows = parity::rows(source.inputs);
+    let ours = answers_of(session, binding, &rows)?;
+    let cpu = opener.open(Device::Cpu, None).and_then(|mut cpu| answers_of(&mut cpu.session, binding, &rows));
+    let cpu = match cpu {
+        Ok(answers) => answers,
+        Err(why) => {
+            tracing::warn!(
+                task = source.task,
+                why,
+                "the CPU cannot run this model, so what the device answers is compared with nothing"
+            );
+            return Ok(());
+        }
+    };
+    let apart =
+        parity::compare(&ours, &cpu).map_err(|why| format!("it does not answer as the CPU does: {why}"))?;
+    tracing::info!(
+        task = source.task,
+        device = device.as_str(),
+        largest_difference = apart * parity::TOLERANCE,
+        tolerance = parity::TOLERANCE,
+        "the device answers as the CPU does"
+    );
+    Ok(())
+}
+
+fn answers_of(session: &mut Session, binding: &Binding, rows: &[Row]) -> Result<Vec<Answer>, String> {
+    let mut packer = Packer::new(binding);
+    packer.pack(&rows.iter().collect::<Vec<_>>());
+    let text = |why: ort::Error| why.to_string();
+    let (views, options) = (packer.views().map_err(text)?, binding.reads_only().map_err(text)?);
+    let outputs = session.run_with_options(views.as_slice(), &options).map_err(text)?;
+    answers::read(|name| outputs.get(name), &binding.outputs, rows.len(), rows.len())
+        .map_err(|why| why.to_string())
 }
 
 fn read(source: &ModelSource<'_>) -> Result<Vec<u8>, Error> {

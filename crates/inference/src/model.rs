@@ -9,9 +9,12 @@ use twinlane_record::{Output, Reason, Rejection};
 
 use crate::{
     Error, ModelSource, OnnxRuntime, RunError, answers,
+    capture::{self, Captures, Shape},
     contract::Binding,
-    divide::divide,
-    load::{self, Loaded},
+    cuda,
+    device::Opened,
+    divide::{Costs, divide},
+    load::{self, Again, Loaded},
     metric_names::ModelMetrics,
     pack::Packer,
     warm_up,
@@ -31,28 +34,32 @@ pub struct Model {
     max_batch: usize,
     digest: Arc<str>,
     device: Device,
+    /// Where runs may be captured, until they were: what opens a session that can do without.
+    may_capture: Option<Again>,
+    captures: Option<Captures>,
     metrics: ModelMetrics,
 }
 
 impl Model {
     /// Loads a model for one thread.
     pub fn load(runtime: &OnnxRuntime, source: ModelSource<'_>) -> Result<Self, Error> {
-        let mut models = Self::load_for(runtime, source, 1)?;
+        let mut models = Self::load_for(runtime, source, |_| 1)?;
         Ok(models.pop().expect("one was asked for"))
     }
 
-    /// Loads a model for several threads: the file is read and hashed once, and the device is chosen once, so
-    /// that all of them run the same. Each session holds its own copy of the weights.
+    /// Loads a model for as many threads as its device shall have: the file is read and hashed once, and the device is
+    /// chosen once, so that all of them run the same. Each session holds its own copy of the weights.
     pub fn load_for(
         runtime: &OnnxRuntime,
         source: ModelSource<'_>,
-        threads: usize,
+        threads: impl Fn(Device) -> usize,
     ) -> Result<Vec<Self>, Error> {
-        let Loaded { sessions, binding, device, digest } = load::load(runtime, &source, threads)?;
+        let Loaded { sessions, binding, device, digest, again } =
+            load::load(runtime, &source, threads, true)?;
         let specs: Arc<[TensorSpec]> = source.inputs.into();
         sessions
             .into_iter()
-            .map(|session| {
+            .map(|Opened { session, captures }| {
                 let options = binding.reads_only();
                 Ok(Self {
                     task: source.task.into(),
@@ -64,6 +71,8 @@ impl Model {
                     max_batch: source.max_batch.max(1),
                     digest: digest.clone(),
                     device,
+                    may_capture: captures.then(|| again.clone()),
+                    captures: None,
                     metrics: ModelMetrics::new(source.task),
                 })
             })
@@ -71,7 +80,8 @@ impl Model {
     }
 
     /// Runs the model on made-up batches, the smallest first: what is allocated, tuned or compiled at a first
-    /// run is over before an event waits for it, and a model that cannot run at all is found out.
+    /// run is over before an event waits for it, and a model that cannot run at all is found out. Called on the thread
+    /// that will run it: what a GPU captures here belongs to that thread.
     pub fn warm_up(&mut self) -> Result<(), Error> {
         let row = warm_up::row(&self.specs);
         let began = Instant::now();
@@ -87,7 +97,50 @@ impl Model {
                 break;
             }
         }
+        if let Some(again) = self.may_capture.take() {
+            let began = Instant::now();
+            match self.capture_all() {
+                Ok(captured) => {
+                    let seconds = began.elapsed().as_secs_f64();
+                    tracing::info!(task = %self.task, captured, seconds, "runs of small batches captured as CUDA graphs");
+                }
+                Err(why) => {
+                    tracing::warn!(task = %self.task, why, "runs cannot be captured as CUDA graphs; small batches take longer");
+                    self.captures = None;
+                    self.session = again.open().map_err(|why| Error::WarmUp {
+                        task: self.task.to_string(),
+                        batch: 1,
+                        source: RunError::SessionBroken(why),
+                    })?;
+                    self.probe().map_err(|source| Error::WarmUp {
+                        task: self.task.to_string(),
+                        batch: 1,
+                        source,
+                    })?;
+                }
+            }
+        }
         Ok(())
+    }
+
+    /// Captures the runs of all small batches.
+    fn capture_all(&mut self) -> Result<usize, String> {
+        let mut captures = Captures::new(&self.session)?;
+        let shapes = Shape::all(self.max_batch, &self.packer.most_steps());
+        if shapes.len() > capture::MOST {
+            return Err(format!(
+                "batches have {} shapes, and at most {} are captured",
+                shapes.len(),
+                capture::MOST
+            ));
+        }
+        for shape in &shapes {
+            let row = warm_up::row_of(&self.specs, shape.steps.iter().copied().max().unwrap_or(1));
+            self.packer.pack_as(&vec![&row; shape.rows], shape);
+            captures.capture(&mut self.session, &self.packer, &self.binding, shape)?;
+        }
+        self.captures = Some(captures);
+        Ok(shapes.len())
     }
 
     /// SHA-256 of the bytes that were loaded, the first 16 hex digits.
@@ -108,11 +161,11 @@ impl Model {
             return Ok(Vec::new());
         }
         let started = Instant::now();
-        let runs = match self.device {
-            Device::Cpu => divide(&self.packer.lengths(rows)),
-            // A GPU computes padding beside the rest, and each run costs it more than that.
-            _ => vec![(0..rows.len()).collect()],
+        let costs = match self.device {
+            Device::Cpu => Costs::CPU,
+            Device::Cuda => Costs::CUDA,
         };
+        let runs = divide(&self.packer.lengths(rows), costs);
         let mut answers: Vec<Option<Answer>> = rows.iter().map(|_| None).collect();
         for run in runs {
             let part: Vec<&Row> = run.iter().map(|&row| &rows[row]).collect();
@@ -171,19 +224,59 @@ impl Model {
     }
 
     fn attempt(&mut self, rows: &[&Row]) -> Result<Vec<Answer>, Failure> {
+        if self.captures.is_some() {
+            let longest = longest(&self.packer.lengths(rows.iter().copied()));
+            if let Some(shape) = Shape::of(rows.len(), &longest, &self.packer.most_steps())
+                && let Some(answers) = self.attempt_captured(rows, &shape)?
+            {
+                return Ok(answers);
+            }
+        }
         let rejected = self.packer.pack(rows);
+        let _running = (self.device == Device::Cuda).then(cuda::running);
         let inputs = self.packer.views().map_err(|why| Failure::Run(why.to_string()))?;
         let outputs = self
             .session
             .run_with_options(inputs.as_slice(), &self.options)
             .map_err(|why| Failure::Run(why.to_string()))?;
-        let mut answers =
-            answers::read(&outputs, &self.binding.outputs, rows.len()).map_err(Failure::Output)?;
-        for (row, rejection) in rejected {
-            answers[row] = Err(rejection);
-        }
-        Ok(answers)
+        let answers = answers::read(|name| outputs.get(name), &self.binding.outputs, rows.len(), rows.len());
+        with_rejections(answers, rejected)
     }
+
+    /// By a captured run of this shape; `None` where there is none.
+    fn attempt_captured(&mut self, rows: &[&Row], shape: &Shape) -> Result<Option<Vec<Answer>>, Failure> {
+        let Some(captures) = &mut self.captures else { return Ok(None) };
+        let rejected = self.packer.pack_as(rows, shape);
+        match captures.run(&mut self.session, &self.packer, shape) {
+            Ok(None) => Ok(None),
+            Ok(Some(outputs)) => {
+                let answers =
+                    answers::read(|name| outputs.get(name), &self.binding.outputs, shape.rows, rows.len());
+                with_rejections(answers, rejected).map(Some)
+            }
+            Err(why) => Err(Failure::Run(why)),
+        }
+    }
+}
+
+/// Per group the steps of the longest row.
+fn longest(lengths: &[Vec<usize>]) -> Vec<usize> {
+    let mut longest = lengths.first().cloned().unwrap_or_default();
+    for row in lengths {
+        longest.iter_mut().zip(row).for_each(|(most, steps)| *most = (*most).max(*steps));
+    }
+    longest
+}
+
+fn with_rejections(
+    answers: Result<Vec<Answer>, RunError>,
+    rejected: Vec<(usize, Rejection)>,
+) -> Result<Vec<Answer>, Failure> {
+    let mut answers = answers.map_err(Failure::Output)?;
+    for (row, rejection) in rejected {
+        answers[row] = Err(rejection);
+    }
+    Ok(answers)
 }
 
 impl fmt::Debug for Model {

@@ -11,7 +11,10 @@ use crate::Error;
 
 /// The loaded library. Cheap to clone; there is one environment per process, whoever asks first makes it.
 #[derive(Clone, Debug)]
-pub struct OnnxRuntime(Environment);
+pub struct OnnxRuntime {
+    environment: Environment,
+    gpu_memory: Option<usize>,
+}
 
 /// What a system-wide installation is called.
 const SYSTEM_LIBRARY: &str = "libonnxruntime.so";
@@ -39,12 +42,23 @@ impl OnnxRuntime {
             .map_err(|e| fail(e.to_string()))?;
         // It starts at its most talkative level, and each line would cross into Rust only to be dropped there.
         environment.set_log_level(LogLevel::Warning);
-        let runtime = Self(environment);
+        let runtime = Self { environment, gpu_memory: None };
         *loaded = Some(runtime.clone());
         Ok(runtime)
     }
 
+    /// Sessions on a GPU that are opened with this take so many bytes of its memory at most, each: weights, and what a run
+    /// needs. A model or a batch that needs more fails, and the GPU's other users are not hurt.
+    #[must_use]
+    pub fn with_gpu_memory(self, bytes_per_session: Option<usize>) -> Self {
+        Self { gpu_memory: bytes_per_session, ..self }
+    }
+
     pub(crate) fn environment(&self) -> &Environment {
-        &self.0
+        &self.environment
+    }
+
+    pub(crate) fn gpu_memory(&self) -> Option<usize> {
+        self.gpu_memory
     }
 }

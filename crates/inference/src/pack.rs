@@ -4,11 +4,15 @@
 //! where they are.
 
 use half::f16;
-use ort::{session::SessionInputValue, value::TensorRef};
+use ort::{
+    session::SessionInputValue,
+    value::{DynValue, TensorElementType, TensorRef},
+};
 use twinlane_pipeline::{Row, TensorData};
 use twinlane_record::{Reason, Rejection};
 
 use crate::{
+    capture::Shape,
     contract::{Binding, BoundInput},
     convert::Cell,
     signature::Element,
@@ -49,8 +53,17 @@ impl Packer {
         Self { inputs: inputs.collect(), longest: vec![0; binding.step_groups] }
     }
 
+    /// The most steps of each group.
+    pub(crate) fn most_steps(&self) -> Vec<usize> {
+        let mut most = vec![1; self.longest.len()];
+        for steps in self.inputs.iter().filter_map(|input| input.bound.steps) {
+            most[steps.group] = most[steps.group].max(steps.exactly.unwrap_or(steps.max));
+        }
+        most
+    }
+
     /// For each row its steps in each group that is padded to one length.
-    pub(crate) fn lengths(&self, rows: &[Row]) -> Vec<Vec<usize>> {
+    pub(crate) fn lengths<'r>(&self, rows: impl IntoIterator<Item = &'r Row>) -> Vec<Vec<usize>> {
         let of_row = |row: &Row| {
             let mut lengths = vec![0; self.longest.len()];
             for input in &self.inputs {
@@ -61,7 +74,7 @@ impl Packer {
             }
             lengths
         };
-        rows.iter().map(of_row).collect()
+        rows.into_iter().map(of_row).collect()
     }
 
     /// Fills the buffers. A row with a number that its tensor cannot hold is packed as zeros and reported; it
@@ -69,6 +82,16 @@ impl Packer {
     pub(crate) fn pack(&mut self, rows: &[&Row]) -> Vec<(usize, Rejection)> {
         // One step at least: kernels divide by it and reshape to it, and a mask says that it is padding.
         self.longest.fill(1);
+        self.fill(rows, rows.len())
+    }
+
+    /// The same, filled up with zeros to this shape, which must not be too small.
+    pub(crate) fn pack_as(&mut self, rows: &[&Row], shape: &Shape) -> Vec<(usize, Rejection)> {
+        self.longest.clone_from(&shape.steps);
+        self.fill(rows, shape.rows)
+    }
+
+    fn fill(&mut self, rows: &[&Row], filled_up: usize) -> Vec<(usize, Rejection)> {
         for input in &self.inputs {
             if let Some(steps) = input.bound.steps {
                 let longest = rows.iter().map(|row| row.tensors[input.bound.in_row].steps).max();
@@ -80,11 +103,11 @@ impl Packer {
         for input in &mut self.inputs {
             let steps = input.bound.steps.map(|steps| self.longest[steps.group]);
             input.shape.clear();
-            input.shape.push(rows.len() as i64);
+            input.shape.push(filled_up as i64);
             input.shape.extend(steps.map(|steps| steps as i64));
             input.shape.extend(input.bound.inner.iter().map(|&size| size as i64));
             let per_row = steps.unwrap_or(1) * input.width;
-            let column = Column { rows, bound: &input.bound, width: input.width, per_row };
+            let column = Column { rows, filled_up, bound: &input.bound, width: input.width, per_row };
             match &mut input.buffer {
                 Buffer::F16(cells) => column.fill(cells, &mut rejected),
                 Buffer::F32(cells) => column.fill(cells, &mut rejected),
@@ -116,7 +139,38 @@ impl Packer {
     }
 }
 
+impl Packer {
+    /// Name, type and shape of each input as it is packed, in the model's order.
+    pub(crate) fn tensors(&self) -> impl Iterator<Item = (&str, TensorElementType, &[i64])> {
+        self.inputs.iter().map(|input| (&*input.bound.name, input.buffer.element(), input.shape.as_slice()))
+    }
+
+    /// Copies a packed input to a tensor of its type and shape.
+    pub(crate) fn write(&self, at: usize, tensor: &mut DynValue) -> ort::Result<()> {
+        match &self.inputs[at].buffer {
+            Buffer::F16(cells) => tensor.try_extract_tensor_mut()?.1.copy_from_slice(cells),
+            Buffer::F32(cells) => tensor.try_extract_tensor_mut()?.1.copy_from_slice(cells),
+            Buffer::F64(cells) => tensor.try_extract_tensor_mut()?.1.copy_from_slice(cells),
+            Buffer::I32(cells) => tensor.try_extract_tensor_mut()?.1.copy_from_slice(cells),
+            Buffer::I64(cells) => tensor.try_extract_tensor_mut()?.1.copy_from_slice(cells),
+            Buffer::Bool(cells) => tensor.try_extract_tensor_mut()?.1.copy_from_slice(cells),
+        }
+        Ok(())
+    }
+}
+
 impl Buffer {
+    fn element(&self) -> TensorElementType {
+        match self {
+            Self::F16(_) => TensorElementType::Float16,
+            Self::F32(_) => TensorElementType::Float32,
+            Self::F64(_) => TensorElementType::Float64,
+            Self::I32(_) => TensorElementType::Int32,
+            Self::I64(_) => TensorElementType::Int64,
+            Self::Bool(_) => TensorElementType::Bool,
+        }
+    }
+
     fn of(element: &Element) -> Self {
         match element {
             Element::F16 => Self::F16(Vec::new()),
@@ -133,6 +187,8 @@ impl Buffer {
 /// One tensor of all rows of a batch.
 struct Column<'a> {
     rows: &'a [&'a Row],
+    /// Rows, those of zeros after the last one included.
+    filled_up: usize,
     bound: &'a BoundInput,
     width: usize,
     /// Numbers per row, padding included.
@@ -141,9 +197,9 @@ struct Column<'a> {
 
 impl Column<'_> {
     fn fill<C: Cell>(&self, cells: &mut Vec<C>, rejected: &mut Vec<(usize, Rejection)>) {
-        let Self { rows, bound, width, per_row } = *self;
+        let Self { rows, filled_up, bound, width, per_row } = *self;
         cells.clear();
-        cells.reserve(rows.len() * per_row);
+        cells.reserve(filled_up * per_row);
         for (at, row) in rows.iter().enumerate() {
             let start = cells.len();
             let tensor = &row.tensors[bound.in_row];
@@ -162,6 +218,7 @@ impl Column<'_> {
             }
             cells.resize(start + per_row, C::default());
         }
+        cells.resize(filled_up * per_row, C::default());
     }
 }
 
@@ -255,6 +312,16 @@ mod tests {
             (packer.inputs[0].shape.as_slice(), f32_cells(&packer)),
             ([1, 3].as_slice(), [9., 0., 0.].as_slice())
         );
+    }
+
+    #[test]
+    fn a_batch_is_filled_up_to_a_shape_with_zeros() {
+        let mut packer = packer(Element::F32, STEPS, &[]);
+        let shape = Shape { rows: 3, steps: vec![4] };
+        assert!(packer.pack_as(&[row(2, &[1., 2.]), row(1, &[3.])].each_ref(), &shape).is_empty());
+        assert_eq!(packer.inputs[0].shape, [3, 4]);
+        assert_eq!(f32_cells(&packer), [1., 2., 0., 0., 3., 0., 0., 0., 0., 0., 0., 0.]);
+        assert_eq!(packer.most_steps(), [4]);
     }
 
     #[test]

@@ -93,7 +93,9 @@ fn a_real_profile_says_where_each_node_of_a_session_ran() {
 
     let profile = Profile::begin().unwrap();
     let folder = profile.prefix().parent().unwrap().to_owned();
-    let mut session = Opener { runtime: &runtime, bytes: &bytes }.open(Device::Cpu, Some(&profile)).unwrap();
+    let session =
+        Opener { runtime: &runtime, bytes: &bytes, captures: false }.open(Device::Cpu, Some(&profile));
+    let mut session = session.unwrap().session;
     let run = |session: &mut Session| {
         let x = ort::value::TensorRef::from_array_view(([1_usize, 3], &[0.0_f32, 1.0, 2.0][..])).unwrap();
         session.run(ort::inputs![x]).map(drop).unwrap();

@@ -15,11 +15,20 @@ use crate::{Batch, Error, Model, RunError, model::Answer};
 
 /// What a thread runs. [`Model`] does; tests of stages script their own.
 pub trait Runs: Send + 'static {
+    /// Called once, on the thread, before the first batch.
+    fn warm_up(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Answers each row, in order.
     fn run(&mut self, rows: &[Row]) -> Result<Vec<Answer>, RunError>;
 }
 
 impl Runs for Model {
+    fn warm_up(&mut self) -> Result<(), Error> {
+        Model::warm_up(self)
+    }
+
     fn run(&mut self, rows: &[Row]) -> Result<Vec<Answer>, RunError> {
         Model::run(self, rows)
     }
@@ -38,16 +47,31 @@ pub struct Ran<T> {
     pub started: Instant,
     /// How long it took, packing and reading included.
     pub elapsed: Duration,
+    /// Which pool ran it: see [`Sessions::generation`].
+    pub generation: u32,
     thread: usize,
+}
+
+/// Where the results of a pool arrive: a pool that [takes its place](Sessions::start_beside) sends its results there, too.
+#[derive(Debug)]
+pub struct Results<T> {
+    finished: Sender<Ran<T>>,
+    results: Receiver<Ran<T>>,
+    generation: u32,
+}
+
+impl<T> Clone for Results<T> {
+    fn clone(&self) -> Self {
+        Self { finished: self.finished.clone(), results: self.results.clone(), generation: self.generation }
+    }
 }
 
 /// A pool of model threads. Dropping it lets each finish the batch that it runs, and joins those that do not hang.
 #[derive(Debug)]
 pub struct Sessions<T> {
     threads: Vec<ModelThread<T>>,
-    results: Receiver<Ran<T>>,
-    /// For a batch whose thread is gone: it comes back as an error, never not at all.
-    failed: Sender<Ran<T>>,
+    /// Also for a batch whose thread is gone: it comes back as an error, never not at all.
+    results: Results<T>,
     deadline: Option<Duration>,
 }
 
@@ -69,23 +93,37 @@ struct ModelThread<T> {
 }
 
 impl<T: Send + 'static> Sessions<T> {
-    /// Starts a thread for each list of models; a list holds a model per task, in the order that batches name
-    /// tasks by.
+    /// Starts a thread for each list of models, and returns when all of them are warm; a list holds a model per task, in
+    /// the order that batches name tasks by.
     pub fn start<M: Runs>(models: Vec<Vec<M>>) -> Result<Self, Error> {
-        // Never longer than the pool: a thread has one batch, and gets the next when its result was taken.
+        // Never longer than its pools: a thread has one batch, and gets the next when its result was taken.
         let (finished, results) = unbounded();
-        let mut sessions = Self { threads: Vec::new(), results, failed: finished.clone(), deadline: None };
+        Self::start_for(models, Results { finished, results, generation: 0 })
+    }
+
+    /// A pool that is to take the place of the one whose results these are. It may be started by any thread.
+    pub fn start_beside<M: Runs>(models: Vec<Vec<M>>, results: Results<T>) -> Result<Self, Error> {
+        Self::start_for(models, Results { generation: results.generation + 1, ..results })
+    }
+
+    fn start_for<M: Runs>(models: Vec<Vec<M>>, results: Results<T>) -> Result<Self, Error> {
+        let (finished, generation) = (results.finished.clone(), results.generation);
+        let mut sessions = Self { threads: Vec::new(), results, deadline: None };
+        let (warm, warmed) = bounded(models.len());
         for (at, models) in models.into_iter().enumerate() {
+            let warm = warm.clone();
             // One slot, and never full: `submit` hands a batch to idle threads only. None at all would make it wait
             // for a thread that has sent its result and is on its way back to its inbox.
             let (batches, inbox) = bounded(1);
             let finished = finished.clone();
             let handle = thread::Builder::new()
                 .name(format!("model-{at}"))
-                .spawn(move || serve(at, models, &inbox, &finished))
+                .spawn(move || serve((at, generation), models, warm, &inbox, &finished))
                 .map_err(Error::Thread)?;
             sessions.threads.push(ModelThread { batches: Some(batches), handle: Some(handle), busy: None });
         }
+        drop(warm);
+        warmed.iter().collect::<Result<(), Error>>()?;
         Ok(sessions)
     }
 
@@ -126,18 +164,33 @@ impl<T: Send + 'static> Sessions<T> {
         if let Err(gone) = sender.try_send(batch) {
             let Batch { task, tags, .. } = gone.into_inner();
             let results = Err(RunError::Panicked("its thread has ended".to_owned()));
-            let ran =
-                Ran { task, tags, results, started: Instant::now(), elapsed: Duration::ZERO, thread: at };
-            self.failed.send(ran).expect("the receiver is a field of this pool");
+            let (started, elapsed, generation) = (Instant::now(), Duration::ZERO, self.results.generation);
+            let ran = Ran { task, tags, results, started, elapsed, generation, thread: at };
+            self.results.finished.send(ran).expect("the receiver is a field of this pool");
         }
     }
 
     /// Where results arrive, in the order in which they finish.
     pub fn results(&self) -> &Receiver<Ran<T>> {
-        &self.results
+        &self.results.results
     }
 
-    /// Counts a result as taken.
+    /// For a pool that is to take the place of this one.
+    pub fn successor(&self) -> Results<T> {
+        self.results.clone()
+    }
+
+    /// 0 for the first pool, one more for each that took the place of another.
+    pub fn generation(&self) -> u32 {
+        self.results.generation
+    }
+
+    /// Whether every batch has come back.
+    pub fn is_idle(&self) -> bool {
+        self.threads.iter().all(|thread| thread.busy.is_none())
+    }
+
+    /// Counts a result of this pool as taken.
     pub fn done(&mut self, ran: &Ran<T>) {
         self.threads[ran.thread].busy = None;
     }
@@ -162,7 +215,20 @@ impl<T> Drop for Sessions<T> {
     }
 }
 
-fn serve<T, M: Runs>(at: usize, mut models: Vec<M>, inbox: &Receiver<Batch<T>>, finished: &Sender<Ran<T>>) {
+fn serve<T, M: Runs>(
+    (thread, generation): (usize, u32),
+    mut models: Vec<M>,
+    warm: Sender<Result<(), Error>>,
+    inbox: &Receiver<Batch<T>>,
+    finished: &Sender<Ran<T>>,
+) {
+    let warmed = models.iter_mut().try_for_each(Runs::warm_up);
+    let failed = warmed.is_err();
+    // A receiver that is gone has heard of another thread's failure.
+    if warm.send(warmed).is_err() || failed {
+        return;
+    }
+    drop(warm);
     for Batch { task, tags, rows } in inbox {
         let started = Instant::now();
         let results = match models.get_mut(task) {
@@ -171,7 +237,8 @@ fn serve<T, M: Runs>(at: usize, mut models: Vec<M>, inbox: &Receiver<Batch<T>>, 
             Some(model) => catch_unwind(AssertUnwindSafe(|| model.run(&rows)))
                 .unwrap_or_else(|panic| Err(RunError::Panicked(message(&*panic)))),
         };
-        let ran = Ran { task, tags, results, started, elapsed: started.elapsed(), thread: at };
+        let elapsed = started.elapsed();
+        let ran = Ran { task, tags, results, started, elapsed, generation, thread };
         if finished.send(ran).is_err() {
             return;
         }
@@ -297,6 +364,23 @@ mod tests {
         assert_eq!(running.task, 0);
         assert!(crossbeam_channel::at(running.until).recv().is_ok());
         drop(sessions);
+    }
+
+    #[test]
+    fn a_pool_takes_the_place_of_another_and_what_still_runs_there_comes_back() {
+        let (mut former, open) = pool(1);
+        former.submit(batch(&[99]));
+        let gate = unbounded().1;
+        let mut next = Sessions::start_beside(vec![vec![Scripted { gate }]], former.successor()).unwrap();
+        assert_eq!((former.generation(), next.generation()), (0, 1));
+        next.submit(batch(&[1]));
+        assert_eq!(take(&mut next).tags, [1]);
+        open.send(()).unwrap();
+        let ran = next.results().recv_timeout(Duration::from_secs(20)).expect("every batch comes back");
+        assert_eq!((ran.generation, &ran.tags[..]), (0, &[99][..]));
+        assert!(!former.is_idle() && next.is_idle());
+        former.done(&ran);
+        assert!(former.is_idle());
     }
 
     #[test]

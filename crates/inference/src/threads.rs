@@ -1,8 +1,14 @@
 //! How many model threads a worker runs when nobody says.
 
-/// One per core of the CPU quota, less one core for librdkafka and the stage when there are more than two:
-/// starved heartbeats look like a dead worker. At least one.
-pub fn default_threads() -> usize {
+use twinlane_pipeline::Device;
+
+/// On a CPU one per core of the quota, less one core for librdkafka and the stage when there are more than two:
+/// starved heartbeats look like a dead worker. At least one. On a GPU two: while it runs the batch of one, the other
+/// reads the answers of the last batch and packs the next.
+pub fn default_threads(device: Device) -> usize {
+    if device == Device::Cuda {
+        return 2;
+    }
     // On Linux this respects the cgroup's quota and the affinity mask.
     threads_for(std::thread::available_parallelism().map_or(1, usize::from))
 }
@@ -23,6 +29,7 @@ mod tests {
     #[test]
     fn without_a_word_from_anyone_there_is_a_thread_and_none_too_many() {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        assert!((1..=cores).contains(&default_threads()));
+        assert!((1..=cores).contains(&default_threads(Device::Cpu)));
+        assert_eq!(default_threads(Device::Cuda), 2);
     }
 }

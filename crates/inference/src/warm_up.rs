@@ -11,6 +11,11 @@ const CPU_BUDGET: Duration = Duration::from_millis(400);
 /// A row with as many steps as the pipeline keeps, of zeros. Whole numbers are one where there are steps: a
 /// mask that leaves out every step makes a mean divide by zero.
 pub(crate) fn row(specs: &[TensorSpec]) -> Row {
+    row_of(specs, usize::MAX)
+}
+
+/// The same with at most so many steps.
+pub(crate) fn row_of(specs: &[TensorSpec], most: usize) -> Row {
     let tensors = specs.iter().map(|spec| {
         let mut steps = 0;
         let mut count = 1;
@@ -18,8 +23,8 @@ pub(crate) fn row(specs: &[TensorSpec]) -> Row {
             match dim {
                 Dim::Fixed(size) => count *= size,
                 Dim::Steps { max } => {
-                    steps = *max;
-                    count *= max;
+                    steps = most.min(*max);
+                    count *= steps;
                 }
             }
         }

@@ -175,7 +175,7 @@ fn several_threads_share_one_reading_of_the_file() {
         devices: &[Device::Cpu],
         max_batch: 8,
     };
-    let mut models = Model::load_for(&runtime(), source, 3).unwrap();
+    let mut models = Model::load_for(&runtime(), source, |_| 3).unwrap();
     assert_eq!(models.len(), 3);
     assert!(models.iter().all(|model| model.digest() == models[0].digest()));
     models.iter_mut().for_each(|model| model.warm_up().unwrap());

@@ -17,7 +17,7 @@ fn two_tasks_on_two_threads_answer_every_event_once() {
         let devices = &[Device::Cpu];
         let source =
             ModelSource { task: "t", path, inputs, outputs: &outputs, places: None, devices, max_batch: 16 };
-        Model::load_for(&runtime(), source, 2).unwrap()
+        Model::load_for(&runtime(), source, |_| 2).unwrap()
     };
     let per_thread = load(&linear).into_iter().zip(load(&root)).map(|(linear, root)| vec![linear, root]);
     let mut sessions = Sessions::start(per_thread.collect()).unwrap();

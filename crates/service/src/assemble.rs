@@ -167,16 +167,13 @@ impl LoadedPipeline {
         let facts = self.facts(topics, lane, false, &topics_read)?;
         let max_batch_bytes = least_limit(&facts);
         let answers = Answers::new(stage.as_str(), plan.dead_letters.name.clone(), facts)?;
-        let threads = of_lane.model_threads.map_or_else(default_threads, usize::from);
+        let models = models(self, settings, lane)?;
+        // Each has one for every thread; those of one task may have been given another device, and more threads.
+        let threads = models.iter().map(Vec::len).min().unwrap_or(0);
         let mut sessions: Vec<Vec<Model>> = (0..threads).map(|_| Vec::new()).collect();
-        for mut of_task in models(self, settings, lane, threads)? {
-            for thread in &mut sessions {
-                let mut model = of_task.pop().expect("one model for each thread was loaded");
-                model.warm_up()?;
-                thread.push(model);
-            }
+        for of_task in models {
+            sessions.iter_mut().zip(of_task).for_each(|(thread, model)| thread.push(model));
         }
-        tracing::info!(stage, threads, "models warm");
         let mut parts = Vec::new();
         for (model, &task) in sessions[0].iter().zip(&of_lane.tasks) {
             parts.push(TaskParts {
@@ -188,7 +185,9 @@ impl LoadedPipeline {
                 device: model.device().as_str().into(),
             });
         }
-        let work = Scorer::new(plan, lane, parts, self.sources()?, Sessions::start(sessions)?, answers)?
+        let sessions = Sessions::start(sessions)?;
+        tracing::info!(stage, threads, "models warm");
+        let work = Scorer::new(plan, lane, parts, self.sources()?, sessions, answers)?
             .with_timings(settings.timings);
         let group = plan.lane_group(lane);
         let instance_id = Some(settings.transactional_id(&plan.pipeline, &stage));
@@ -227,17 +226,17 @@ impl LoadedPipeline {
     }
 }
 
-/// Loads the models of a lane and checks each against the pipeline: for every task of the lane, one for each
-/// of `threads` threads.
+/// Loads the models of a lane and checks each against the pipeline: for every task of the lane, one for each thread.
 pub fn models(
     loaded: &LoadedPipeline,
     settings: &Settings,
     lane: LaneName,
-    threads: usize,
 ) -> Result<Vec<Vec<Model>>, Failure> {
     let Some(of_lane) = loaded.plan.lane(lane) else { return Ok(Vec::new()) };
+    let threads = |device| of_lane.model_threads.map_or_else(|| default_threads(device), usize::from);
     let library = settings.onnxruntime.clone().or_else(settings::ort_dylib_path);
-    let runtime = OnnxRuntime::load(library.as_deref())?;
+    let runtime = OnnxRuntime::load(library.as_deref())?
+        .with_gpu_memory(settings.gpu_session_mib.map(|mib| mib.saturating_mul(1 << 20)));
     let mut models = Vec::new();
     for &index in &of_lane.tasks {
         let task = &loaded.plan.tasks[index];

@@ -28,6 +28,9 @@ pub struct Settings {
     pub admin_port: u16,
     /// ONNX Runtime's shared library; else `ORT_DYLIB_PATH`, else the system's.
     pub onnxruntime: Option<PathBuf>,
+    /// MiB of a GPU's memory that each session may take; a worker has one session for each model and each of its
+    /// `model_threads` (2 on a GPU). Without it, what they need.
+    pub gpu_session_mib: Option<usize>,
     /// Log lines as `text` or `json`.
     pub log_format: LogFormat,
     /// Every answer says in the header `twinlane-timings` when its event was read, run and produced, by the clock of
@@ -72,6 +75,7 @@ impl Default for Settings {
             admin_host: IpAddr::from([127, 0, 0, 1]),
             admin_port: 0,
             onnxruntime: None,
+            gpu_session_mib: None,
             log_format: LogFormat::Text,
             timings: false,
             kafka: Kafka::default(),

@@ -147,3 +147,13 @@ write("slow",
       [tensor("x", T.FLOAT, "batch", 3)], [tensor("y", T.FLOAT, "batch", 1)],
       [const("w", [[1], [2], [3]]), const("b", [0.5]), const("first", [0], np.int64), const("yes", True, np.bool_),
        const("state", [0.5]), const("nothing", [0.0])])
+
+# A text: the sum of what its tokens weigh, in two logits. What the mask leaves out weighs nothing.
+write("words",
+      [N("Gather", ["table", "ids"], ["each"]), N("Cast", ["mask"], ["kept"], to=T.FLOAT),
+       N("Unsqueeze", ["kept", "two"], ["kept3"]), N("Mul", ["each", "kept3"], ["counted"]),
+       N("ReduceSum", ["counted", "one"], ["logits"], keepdims=0)],
+      [tensor("ids", T.INT64, "batch", "tokens"), tensor("mask", T.INT64, "batch", "tokens")],
+      [tensor("logits", T.FLOAT, "batch", 2)],
+      [const("table", [[9, 9], [9, 9], [0, 0], [1, 0], [0, 2], [0, 0.25], [0, 0.5], [0, 0]]),
+       const("one", [1], np.int64), const("two", [2], np.int64)])
