@@ -39,13 +39,16 @@ pub(crate) fn task(checker: &Checker<'_>, name: &str, raw: Spanned<raw::Task>) -
     let mut numbers = 0;
     for (tensor, written) in raw.inputs {
         let place = written.defined;
-        let mask = written.value.mask.as_ref().map(|mask| (mask.value.clone(), mask.defined));
+        let beside = [&written.value.mask, &written.value.type_ids].map(|beside| {
+            let beside = beside.as_ref()?;
+            Some((beside.value.clone(), beside.defined))
+        });
         inputs.push(input(checker, &tensor, written.value, place)?);
         numbers += inputs.last().map_or(0, numbers_of);
         if numbers > MAX_NUMBERS {
-            return checker.refuse(place, format!("with tensor `{tensor}`, task `{name}` takes up to {numbers} numbers from an event; at most {MAX_NUMBERS}, lower `keep_last` or list fewer columns"));
+            return checker.refuse(place, format!("with tensor `{tensor}`, task `{name}` takes up to {numbers} numbers from an event; at most {MAX_NUMBERS}, lower `keep_last` or `max_tokens`, or list fewer columns"));
         }
-        for (tensor, place) in [Some((tensor, place)), mask].into_iter().flatten() {
+        for (tensor, place) in [Some((tensor, place))].into_iter().chain(beside).flatten() {
             if filled.insert(Arc::from(tensor.as_str()), checker.place(place)).is_some() {
                 return checker.refuse(place, format!("tensor `{tensor}` is filled twice"));
             }
@@ -87,12 +90,16 @@ fn numbers_of(input: &Input) -> usize {
         Input::Scalar { .. } => 1,
         Input::Matrix { columns, .. } => columns.len(),
         Input::Sequence { keep_last, columns, .. } => keep_last * columns.len(),
+        Input::Text { max_tokens, .. } => *max_tokens,
     }
 }
 
 fn input(checker: &Checker<'_>, tensor: &str, raw: raw::Input, place: Location) -> Result<Input, Error> {
-    if raw.text.is_some() || raw.tokenizer.is_some() || raw.max_tokens.is_some() {
-        return checker.refuse(place, format!("tensor `{tensor}`: text inputs are not supported yet; tokenize before producing and pass the ids with `each`"));
+    if raw.text.is_some() {
+        return text(checker, tensor, raw, place);
+    }
+    if raw.tokenizer.is_some() || raw.max_tokens.is_some() || raw.type_ids.is_some() {
+        return checker.refuse(place, format!("tensor `{tensor}`: `tokenizer`, `max_tokens` and `type_ids` belong to `text`, the field that holds the text"));
     }
     let tensor: Arc<str> = tensor.into();
     match (raw.field, raw.columns, raw.each) {
@@ -143,8 +150,52 @@ fn input(checker: &Checker<'_>, tensor: &str, raw: raw::Input, place: Location) 
             };
             Ok(Input::Sequence { tensor, each: each.into(), keep_last, mask: raw.mask.map(|mask| mask.value.into()), columns })
         }
-        _ => checker.refuse(place, format!("tensor `{tensor}` needs `field` for one value, `columns` for a matrix, or `each` with `columns` for a sequence")),
+        _ => checker.refuse(place, format!("tensor `{tensor}` needs `field` for one value, `columns` for a matrix, `each` with `columns` for a sequence, or `text` for a text")),
     }
+}
+
+fn text(checker: &Checker<'_>, tensor: &str, raw: raw::Input, place: Location) -> Result<Input, Error> {
+    let stray = raw.field.is_some()
+        || raw.columns.is_some()
+        || raw.each.is_some()
+        || raw.keep_last.is_some()
+        || raw.convert.is_some()
+        || raw.zone.is_some()
+        || raw.vocabulary.is_some()
+        || raw.unknown.is_some()
+        || raw.missing.is_some();
+    if stray {
+        return checker.refuse(place, format!("tensor `{tensor}`: `text` goes with `tokenizer`, `max_tokens`, `mask` and `type_ids`, and with nothing else"));
+    }
+    let (Some(field), Some(tokenizer), Some(mask)) = (raw.text, raw.tokenizer, raw.mask) else {
+        return checker.refuse(place, format!("tensor `{tensor}`: `text` needs `tokenizer`, the model's tokenizer.json, and `mask`, the tensor that tells tokens from padding"));
+    };
+    let max_tokens = match raw.max_tokens {
+        Some(tokens @ 1..=MAX_STEPS) => tokens,
+        Some(other) => {
+            return checker.refuse(
+                place,
+                format!("tensor `{tensor}`: `max_tokens` is {other}; it must be 1 to {MAX_STEPS}"),
+            );
+        }
+        None => {
+            return checker.refuse(
+                place,
+                format!(
+                    "tensor `{tensor}`: `text` needs `max_tokens`, at most what the model was trained on"
+                ),
+            );
+        }
+    };
+    Ok(Input::Text {
+        tensor: tensor.into(),
+        field: field.into(),
+        tokenizer: tokenizer.into(),
+        max_tokens,
+        mask: mask.value.into(),
+        type_ids: raw.type_ids.map(|tensor| tensor.value.into()),
+        place: checker.place(place),
+    })
 }
 
 fn column(checker: &Checker<'_>, raw: raw::ColumnSpec, place: Location) -> Result<Column, Error> {

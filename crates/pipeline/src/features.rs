@@ -8,6 +8,7 @@ use twinlane_record::{Reason, Rejection, Value};
 use crate::{
     Error, instant,
     plan::{Column, Conversion, Input, Task, Vocabulary},
+    text::Tokens,
 };
 
 /// One tensor of a model, the batch dimension excluded.
@@ -72,7 +73,7 @@ pub enum TensorData {
     Bool(Vec<bool>),
 }
 
-/// Gives the text of a vocabulary file.
+/// Gives the text of a file that the plan names: a vocabulary or a tokenizer.
 type ReadVocabulary<'r> = dyn Fn(&Path) -> io::Result<String> + 'r;
 
 /// Encodes the events of one task.
@@ -87,6 +88,7 @@ enum Compiled {
     Scalar(Filler, Kind),
     Matrix(Vec<Filler>),
     Sequence { each: FieldPath, keep_last: usize, mask: bool, columns: Vec<Filler> },
+    Text { field: FieldPath, tokens: Box<Tokens>, type_ids: bool },
 }
 
 /// A dotted path, split once.
@@ -105,8 +107,8 @@ struct Filler {
 }
 
 impl FeatureEncoder {
-    /// Compiles a task's inputs. `vocabulary` gives the text of a vocabulary file; one that it cannot give, or
-    /// that has no line for an index in the plan, is refused with the column's place.
+    /// Compiles a task's inputs. `vocabulary` gives the text of a vocabulary's or a tokenizer's file; one that it cannot
+    /// give, that has no line for an index in the plan, or that is no tokenizer, is refused with its place.
     pub fn new(task: &Task, vocabulary: &ReadVocabulary<'_>) -> Result<Self, Error> {
         let mut inputs = Vec::new();
         let mut specs = Vec::new();
@@ -144,6 +146,18 @@ impl FeatureEncoder {
                         mask: mask.is_some(),
                         columns: fillers(columns, vocabulary)?,
                     });
+                }
+                Input::Text { tensor, field, tokenizer, max_tokens, mask, type_ids, place } => {
+                    let refuse =
+                        |why: String| Error::of(place, format!("tokenizer {}: {why}", tokenizer.display()));
+                    let text = vocabulary(tokenizer).map_err(|why| refuse(format!("not readable: {why}")))?;
+                    let tokens = Box::new(Tokens::new(&text, *max_tokens).map_err(refuse)?);
+                    for tensor in [Some(tensor), Some(mask), type_ids.as_ref()].into_iter().flatten() {
+                        let dims = vec![Dim::Steps { max: *max_tokens }];
+                        specs.push(TensorSpec { name: tensor.clone(), kind: Kind::Integer, dims });
+                    }
+                    let field = FieldPath::new(field);
+                    inputs.push(Compiled::Text { field, tokens, type_ids: type_ids.is_some() });
                 }
             }
         }
@@ -191,6 +205,18 @@ impl FeatureEncoder {
                         tensors.push(RowTensor { steps: kept.len(), data: ones });
                     }
                 }
+                Compiled::Text { field, tokens, type_ids } => {
+                    let ids = tokens.of(field.text(event)?).map_err(|why| {
+                        Rejection::new(Reason::WrongType, format!("field `{}`: {why}", field.text))
+                    })?;
+                    let steps = ids.len();
+                    let mut push = |data| tensors.push(RowTensor { steps, data: TensorData::Integer(data) });
+                    push(ids);
+                    push(vec![1; steps]);
+                    if *type_ids {
+                        push(vec![0; steps]);
+                    }
+                }
             }
         }
         Ok(Row { tensors })
@@ -212,6 +238,19 @@ impl FieldPath {
 
     fn find<'v>(&self, event: &'v Value) -> Option<&'v Value> {
         self.parts.iter().try_fold(event, |value, name| value.get(name))
+    }
+
+    fn text<'v>(&self, event: &'v Value) -> Result<&'v str, Rejection> {
+        let name = &self.text;
+        match self.find(event) {
+            Some(Value::Text(text)) => Ok(text),
+            None => Err(Rejection::new(Reason::MissingField, format!("field `{name}` is missing"))),
+            Some(Value::Null) => Err(Rejection::new(Reason::MissingField, format!("field `{name}` is null"))),
+            Some(other) => {
+                let detail = format!("field `{name}` is {} where a text is needed", other.kind());
+                Err(Rejection::new(Reason::WrongType, detail))
+            }
+        }
     }
 
     /// The list's items. Absent and null are an empty list: a first customer has no history.

@@ -26,6 +26,7 @@ mod rule_simple;
 mod rules;
 mod schema_fields;
 mod similar;
+mod text;
 
 pub use error::Error;
 pub use features::{Dim, FeatureEncoder, Kind, Row, RowTensor, TensorData, TensorSpec};

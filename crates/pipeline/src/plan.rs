@@ -208,6 +208,23 @@ pub enum Input {
         /// How each column of a step is filled; names are of the list's items.
         columns: Vec<Column>,
     },
+    /// `[batch, tokens]`: the ids of a text's tokens, padded with zeros.
+    Text {
+        /// Tensor.
+        tensor: Arc<str>,
+        /// Dotted path of the field that holds the text.
+        field: Arc<str>,
+        /// `tokenizer.json`, relative to the pipeline file's folder.
+        tokenizer: PathBuf,
+        /// The most tokens, those that the tokenizer adds included.
+        max_tokens: usize,
+        /// Tensor `[batch, tokens]` with 1 for a token and 0 for padding.
+        mask: Arc<str>,
+        /// Tensor `[batch, tokens]` of zeros.
+        type_ids: Option<Arc<str>>,
+        /// Where the file says so.
+        place: Place,
+    },
 }
 
 /// How one number is taken from an event.

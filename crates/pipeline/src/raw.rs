@@ -125,7 +125,7 @@ pub(crate) struct Models {
 }
 
 /// How one tensor is filled: `field` for `[batch]`, `columns` for `[batch, columns]`, `each` with `columns`
-/// for `[batch, steps, columns]`.
+/// for `[batch, steps, columns]`, `text` for `[batch, tokens]`.
 #[derive(Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Input {
@@ -155,12 +155,15 @@ pub(crate) struct Input {
     /// one always to `keep_last`, so that a score does not depend on who else is in the batch.
     #[schemars(with = "Option<String>")]
     pub(crate) mask: Option<Spanned<String>>,
-    /// Text to tokenize. Not supported yet.
+    /// Field that holds a text; the tensor gets the ids of its tokens. Needs `tokenizer`, `max_tokens` and `mask`.
     pub(crate) text: Option<String>,
-    /// Tokenizer of a text. Not supported yet.
+    /// `tokenizer.json` of the model, as Hugging Face's tokenizers write it.
     pub(crate) tokenizer: Option<String>,
-    /// Length limit of a text. Not supported yet.
+    /// The most tokens of a text, those that the tokenizer adds included; what comes after them is left out.
     pub(crate) max_tokens: Option<usize>,
+    /// Tensor that gets 0 for every token, for models that tell first from second texts (`token_type_ids`).
+    #[schemars(with = "Option<String>")]
+    pub(crate) type_ids: Option<Spanned<String>>,
 }
 
 /// A column: the name of a field that holds a number, or how to make one from a field.

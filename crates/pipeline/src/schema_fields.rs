@@ -98,6 +98,7 @@ fn named(task: &Task) -> Vec<(&str, bool, &Place)> {
             Input::Sequence { tensor, each, .. } => {
                 named.extend(task.places.inputs.get(tensor).map(|place| (&**each, false, place)));
             }
+            Input::Text { field, place, .. } => named.push((field, true, place)),
         }
     }
     named.extend(

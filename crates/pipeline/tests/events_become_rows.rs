@@ -30,6 +30,8 @@ dead_letters: {{ topic: d }}
     let words = |file: &Path| match file.to_str() {
         Some("countries.txt") => Ok("<unknown>\nNO\nSE\n".to_owned()),
         Some("codes.txt") => Ok("47\ntrue\n".to_owned()),
+        Some("words.json") => Ok(include_str!("words.tokenizer.json").to_owned()),
+        Some("broken.json") => Ok("{}".to_owned()),
         _ => Err(io::ErrorKind::NotFound.into()),
     };
     FeatureEncoder::new(&plan.tasks[0], &words)
@@ -193,4 +195,35 @@ fn a_bad_step_is_refused_with_its_list() {
     assert_eq!((rejection.reason, rejection.detail.contains("`recent`")), (Reason::WrongType, true));
     let rejection = encode(inputs, &[("recent", Value::Int(1))]).expect_err("refused");
     assert_eq!(rejection.reason, Reason::WrongType);
+}
+
+#[test]
+fn a_text_becomes_the_ids_of_its_tokens_and_a_mask() {
+    let inputs =
+        "ids: { text: note.body, tokenizer: words.json, max_tokens: 5, mask: mask, type_ids: types }";
+    let specs: Vec<_> =
+        encoder(inputs).specs().iter().map(|spec| (spec.name.to_string(), spec.dims.clone())).collect();
+    let steps = vec![Dim::Steps { max: 5 }];
+    assert_eq!(specs, ["ids", "mask", "types"].map(|name| (name.to_owned(), steps.clone())));
+    let note = |body: Value| [("note", event(&[("body", body)]))];
+    let row = encode(inputs, &note(text("Good phones. Good phones."))).expect("a row");
+    let tensor = |at: usize| match &row.tensors[at].data {
+        TensorData::Integer(numbers) => (row.tensors[at].steps, numbers.clone()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(tensor(0), (5, vec![0, 4, 5, 6, 2]), "cut to five, the end mark included");
+    assert_eq!((tensor(1), tensor(2)), ((5, vec![1; 5]), (5, vec![0; 5])));
+    for (body, reason) in [(Value::Null, Reason::MissingField), (Value::Int(7), Reason::WrongType)] {
+        assert_eq!(encode(inputs, &note(body)).expect_err("refused").reason, reason);
+    }
+    assert_eq!(encode(inputs, &[]).expect_err("refused").reason, Reason::MissingField);
+}
+
+#[test]
+fn a_tokenizer_that_is_not_there_or_none_is_refused_with_its_place() {
+    for (file, says) in [("nowhere.json", "not readable"), ("broken.json", "not a tokenizer")] {
+        let inputs = format!("ids: {{ text: body, tokenizer: {file}, max_tokens: 5, mask: mask }}");
+        let refusal = compiled(&inputs).expect_err("refused").to_string();
+        assert!(refusal.starts_with("shop.yaml:8:") && refusal.contains(says), "{refusal}");
+    }
 }

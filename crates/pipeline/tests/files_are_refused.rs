@@ -88,7 +88,32 @@ fn each_mistake_is_named_with_its_line_and_the_remedy() {
         ("x: { columns: [x, y, n] }", "x: { field: x, keep_last: 3 }", 19, "belong to `each`"),
         ("x: { columns: [x, y, n] }", "x: { columns: [x], missing: 0 }", 19, "belong to a column"),
         ("x: { columns: [x, y, n] }", "x: { each: recent }", 19, "`each` with `columns`"),
-        ("x: { columns: [x, y, n] }", "x: { text: body }", 19, "not supported yet"),
+        ("x: { columns: [x, y, n] }", "x: { text: body }", 19, "needs `tokenizer`"),
+        (
+            "x: { columns: [x, y, n] }",
+            "x: { text: body, tokenizer: t.json, mask: m }",
+            19,
+            "`text` needs `max_tokens`",
+        ),
+        (
+            "x: { columns: [x, y, n] }",
+            "x: { text: body, tokenizer: t.json, mask: m, max_tokens: 5000 }",
+            19,
+            "1 to 4096",
+        ),
+        (
+            "x: { columns: [x, y, n] }",
+            "x: { text: body, tokenizer: t.json, mask: m, max_tokens: 8, missing: 0 }",
+            19,
+            "with nothing else",
+        ),
+        (
+            "x: { columns: [x, y, n] }",
+            "x: { text: body, tokenizer: t.json, mask: m, max_tokens: 8, type_ids: m }",
+            19,
+            "filled twice",
+        ),
+        ("x: { columns: [x, y, n] }", "x: { columns: [x], max_tokens: 8 }", 19, "belong to `text`"),
         ("keep_last: 4", "keep_last: 0", 21, "1 to 4096"),
         ("  click:\n    models", "  risk:\n    models", 16, "duplicate"),
         (
