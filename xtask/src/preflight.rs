@@ -27,11 +27,17 @@ pub(crate) enum Kafka {
     UnlessNamed,
     /// In any case: some tests break the broker that they use.
     Always,
+    /// There is nothing to do for one.
+    Never,
 }
 
 impl Kafka {
     pub(crate) fn of_our_own(self) -> bool {
-        self == Self::Always || cache::setting(EXISTING_CLUSTER).is_none()
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::UnlessNamed => cache::setting(EXISTING_CLUSTER).is_none(),
+        }
     }
 }
 
@@ -79,6 +85,14 @@ const PIP: Tool = Tool {
     brew: "brew install python",
 };
 
+const PYTHON: Tool = Tool {
+    what: "Python 3.11 or newer with venv",
+    why: "it builds the models",
+    apt: "apt-get install python3-venv",
+    dnf: "dnf install python3",
+    brew: "brew install python",
+};
+
 /// Refuses with everything that is missing.
 pub(crate) fn check(needs: Needs) -> Result<()> {
     let mut missing = Vec::new();
@@ -110,6 +124,20 @@ pub(crate) fn check(needs: Needs) -> Result<()> {
         .map(|(tool, found)| format!("  {} ({}{found})\n      {}", tool.what, tool.why, tool.command()))
         .collect();
     bail!("this machine lacks:\n{}\nInstall that and start again.", lines.join("\n"))
+}
+
+/// Refuses where no Python can make an environment for programs that build models.
+pub(crate) fn python() -> Result<()> {
+    let is_new = ["-c", "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))"];
+    if answers("python3", &is_new) {
+        return Ok(());
+    }
+    bail!(
+        "this machine lacks:\n  {} ({})\n      {}\nInstall that and start again.",
+        PYTHON.what,
+        PYTHON.why,
+        PYTHON.command()
+    )
 }
 
 impl Tool {

