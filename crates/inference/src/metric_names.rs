@@ -9,6 +9,8 @@ pub const BATCH_SIZE: &str = "twinlane_batch_size";
 pub const RUN_SECONDS: &str = "twinlane_model_run_seconds";
 /// Gauge: 1 for the device that really runs a task's model. Labels `task`, `device`.
 pub const DEVICE_IN_USE: &str = "twinlane_device_in_use";
+/// Counter: attempts to put other models in the place of those that run. Label `outcome`: `taken` or `refused`.
+pub const RELOADS: &str = "twinlane_model_reloads_total";
 
 pub(crate) struct ModelMetrics {
     pub(crate) batch_size: Histogram,

@@ -143,6 +143,14 @@ impl Model {
         Ok(shapes.len())
     }
 
+    /// Whether a made-up row gets an answer: one that gives NaN for it may give it for events, too. A model may have its
+    /// reasons; one that takes the place of another which has none is better left alone.
+    pub fn is_sound(&mut self) -> Result<bool, RunError> {
+        let row = warm_up::row(&self.specs);
+        let answers = self.attempt(&[&row]).map_err(Failure::into_run_error)?;
+        Ok(answers.iter().all(Result::is_ok))
+    }
+
     /// SHA-256 of the bytes that were loaded, the first 16 hex digits.
     pub fn digest(&self) -> &Arc<str> {
         &self.digest

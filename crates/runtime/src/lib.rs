@@ -23,7 +23,7 @@ mod work;
 pub use answer::{Answers, Read};
 pub use error::Error;
 pub use router::Router;
-pub use scorer::{Scorer, TaskParts};
+pub use scorer::{ModelIdentity, Models, Pending, Scorer, TaskParts};
 pub use sources::Sources;
 pub use stage::{Stage, StageOptions, StageState, StopHandle};
 pub use work::{Settled, Verdicts, Work};

@@ -9,7 +9,7 @@ use std::{
 use bytes::Bytes;
 use crossbeam_channel::Receiver;
 use twinlane_delivery::Ticket;
-use twinlane_inference::{Batcher, Ran, RunError, Sessions};
+use twinlane_inference::{Batcher, Ran, RunError, Running, Sessions};
 use twinlane_pipeline::{Action, FeatureEncoder, LaneName, Plan, Row, Tombstones};
 use twinlane_record::{
     Coordinates, Envelope, Event, Outcome, Output, Reason, Rejection, ScoredEvent, ScoredEventCodec, Value,
@@ -30,10 +30,29 @@ pub struct TaskParts {
     pub encoder: FeatureEncoder,
     /// Writes the answers.
     pub codec: ScoredEventCodec,
-    /// Digest of the model that runs.
-    pub model_digest: Arc<str>,
+}
+
+/// A model that runs, as its answers tell it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelIdentity {
+    /// Digest of its file.
+    pub digest: Arc<str>,
     /// The device that really runs it.
     pub device: Arc<str>,
+}
+
+/// Warm models, one for each task of a lane and each thread.
+pub struct Models {
+    /// Their threads.
+    pub sessions: Sessions<Pending>,
+    /// In the order of the tasks.
+    pub identities: Vec<ModelIdentity>,
+}
+
+impl Models {
+    fn with_deadline(self, deadline: Duration) -> Self {
+        Self { sessions: self.sessions.with_deadline(deadline), ..self }
+    }
 }
 
 /// Where one record came from and what its answer carries along.
@@ -80,7 +99,9 @@ pub struct Scorer {
     /// Source topic → (route, position in `tasks`), for sources that are read directly.
     direct: HashMap<Arc<str>, (Route, usize)>,
     batcher: Batcher<Pending>,
-    sessions: Sessions<Pending>,
+    /// The last ones get the batches; those before them finish what they had begun.
+    models: Vec<Models>,
+    successors: Receiver<Models>,
     answers: Answers,
     run_deadline: Duration,
     timings: bool,
@@ -106,13 +127,14 @@ struct Admitted {
 }
 
 impl Scorer {
-    /// The work of one lane's worker. `sessions` must be warm.
+    /// The work of one lane's worker. What arrives in `successors` takes the place of `models` before the next batch.
     pub fn new(
         plan: &Plan,
         lane: LaneName,
         parts: Vec<TaskParts>,
         sources: Sources,
-        sessions: Sessions<Pending>,
+        models: Models,
+        successors: Receiver<Models>,
         answers: Answers,
     ) -> Result<Self, Error> {
         let lane_plan = plan
@@ -160,7 +182,8 @@ impl Scorer {
             routes,
             direct,
             batcher,
-            sessions: sessions.with_deadline(lane_plan.run_deadline),
+            models: vec![models.with_deadline(lane_plan.run_deadline)],
+            successors,
             answers,
             run_deadline: lane_plan.run_deadline,
             timings: false,
@@ -219,7 +242,7 @@ impl Scorer {
         };
         match encoded {
             Err(rejection) => {
-                let digest = Some(&task.parts.model_digest);
+                let digest = Some(&self.serving().identities[at].digest);
                 let read = Read { ticket, event: &event, origin: &origin };
                 Err(Box::new(self.answers.dead_letter(read, &rejection, digest)))
             }
@@ -241,9 +264,37 @@ impl Scorer {
         Ok((row, carried))
     }
 
+    /// The batch that must come back first.
+    fn most_urgent(&self) -> Option<Running> {
+        self.models
+            .iter()
+            .filter_map(|models| models.sessions.most_urgent())
+            .min_by_key(|running| running.until)
+    }
+
+    fn serving(&self) -> &Models {
+        self.models.last().expect("there is always one")
+    }
+
+    /// Puts models that have arrived in the place of those that run, and lets go of those that have finished.
+    fn take_over(&mut self) {
+        while let Ok(models) = self.successors.try_recv() {
+            tracing::info!(lane = self.lane.as_str(), models = ?models.identities, "other models take over");
+            self.models.push(models.with_deadline(self.run_deadline));
+        }
+        let serving = self.models.len() - 1;
+        if let Some(at) = self.models[..serving].iter().position(|models| models.sessions.is_idle()) {
+            let former = self.models.remove(at);
+            // Their memory is given back here; on a GPU that takes a while.
+            let ends = std::thread::Builder::new().name("models-farewell".into()).spawn(move || drop(former));
+            ends.expect("the system can start a thread");
+        }
+    }
+
     fn scored(
         &self,
         task: &Task,
+        model: &ModelIdentity,
         pending: Pending,
         outputs: Vec<(Arc<str>, Output)>,
         run: Option<[SystemTime; 2]>,
@@ -267,8 +318,8 @@ impl Scorer {
             lane: self.lane.as_str().into(),
             task: task.name.clone(),
             variant: task.variant.clone(),
-            model_digest: task.parts.model_digest.clone(),
-            device: task.parts.device.clone(),
+            model_digest: model.digest.clone(),
+            device: model.device.clone(),
             outcome: Outcome::Scored,
             outputs,
             carried: pending.carried,
@@ -298,11 +349,14 @@ impl Work for Scorer {
     }
 
     fn done(&self) -> &Receiver<Ran<Pending>> {
-        self.sessions.results()
+        self.serving().sessions.results()
     }
 
     fn finish(&mut self, ran: Ran<Pending>, verdicts: &mut Verdicts) -> Result<(), Error> {
-        self.sessions.done(&ran);
+        let by = |models: &Models| models.sessions.generation() == ran.generation;
+        let at = self.models.iter().position(by).expect("models are kept while they run");
+        self.models[at].sessions.done(&ran);
+        let model = self.models[at].identities[ran.task].clone();
         let task = &self.tasks[ran.task];
         let results = ran.results.map_err(|error: RunError| Error::Model {
             task: task.name.to_string(),
@@ -318,11 +372,11 @@ impl Work for Scorer {
         });
         for (pending, result) in ran.tags.into_iter().zip(results) {
             verdicts.push(match result {
-                Ok(outputs) => self.scored(task, pending, outputs, run),
+                Ok(outputs) => self.scored(task, &model, pending, outputs, run),
                 Err(rejection) => self.answers.dead_letter(
                     Read { ticket: pending.ticket, event: &pending.event, origin: &pending.origin },
                     &rejection,
-                    Some(&task.parts.model_digest),
+                    Some(&model.digest),
                 ),
             });
         }
@@ -330,9 +384,12 @@ impl Work for Scorer {
     }
 
     fn dispatch(&mut self) {
-        while let idle @ 1.. = self.sessions.idle() {
+        self.take_over();
+        let serving = self.models.len() - 1;
+        let sessions = &mut self.models[serving].sessions;
+        while let idle @ 1.. = sessions.idle() {
             let Some(batch) = self.batcher.next_for(idle) else { break };
-            self.sessions.submit(batch);
+            sessions.submit(batch);
         }
     }
 
@@ -341,14 +398,11 @@ impl Work for Scorer {
     }
 
     fn overdue_at(&self) -> Option<Instant> {
-        Some(self.sessions.most_urgent()?.until)
+        Some(self.most_urgent()?.until)
     }
 
     fn overdue(&self) -> Error {
-        let task = self
-            .sessions
-            .most_urgent()
-            .map_or("?".into(), |running| self.tasks[running.task].name.to_string());
+        let task = self.most_urgent().map_or("?".into(), |running| self.tasks[running.task].name.to_string());
         Error::ModelHung { task, deadline: self.run_deadline }
     }
 }

@@ -14,12 +14,16 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 use twinlane_runtime::StageState;
 
+use crate::reload::Reload;
+
 /// What the admin port reports on.
 pub(crate) struct Facts {
     pub(crate) metrics: PrometheusHandle,
     /// Fixed facts: service, pipeline, models.
     pub(crate) about: Value,
     pub(crate) stages: Vec<(String, Arc<StageState>)>,
+    /// Where models run.
+    pub(crate) reload: Option<Arc<Reload>>,
     pub(crate) started: AtomicBool,
 }
 
@@ -58,7 +62,8 @@ async fn startup(State(facts): State<Arc<Facts>>) -> StatusCode {
 }
 
 /// Ready: models warm and every stage in its group, be it with zero partitions, and none of its partitions held because
-/// nearly all of its records became dead letters. The body says what is not.
+/// nearly all of its records became dead letters. The body says what is not; and, with those that run all being well, why the
+/// last change of models was refused.
 async fn ready(State(facts): State<Arc<Facts>>) -> (StatusCode, String) {
     let mut reasons = Vec::new();
     if !facts.started.load(Ordering::Acquire) {
@@ -73,8 +78,14 @@ async fn ready(State(facts): State<Arc<Facts>>) -> (StatusCode, String) {
             reasons.push(format!("{name}: {held} partitions held, their dead letters are past the limit"));
         }
     }
-    let body = if reasons.is_empty() { "ready".to_owned() } else { reasons.join("\n") };
-    (as_status(reasons.is_empty()), body + "\n")
+    let status = as_status(reasons.is_empty());
+    if reasons.is_empty() {
+        reasons.push("ready".to_owned());
+    }
+    if let Some(why) = facts.reload.as_ref().and_then(|reload| reload.refused()) {
+        reasons.push(format!("the last change of models was refused: {why}"));
+    }
+    (status, reasons.join("\n") + "\n")
 }
 
 async fn status(State(facts): State<Arc<Facts>>) -> Json<Value> {
@@ -91,7 +102,8 @@ async fn status(State(facts): State<Arc<Facts>>) -> Json<Value> {
             })
         })
         .collect();
-    Json(json!({ "about": facts.about, "stages": stages }))
+    let models = facts.reload.as_ref().map(|reload| reload.status());
+    Json(json!({ "about": facts.about, "stages": stages, "models": models }))
 }
 
 fn as_status(fine: bool) -> StatusCode {

@@ -7,11 +7,13 @@ use std::{
 };
 
 use twinlane_delivery::{DeadLetterLimit, Limits};
-use twinlane_inference::{Model, ModelSource, OnnxRuntime, Sessions, default_threads};
+use twinlane_inference::{
+    Error as InferenceError, Model, ModelSource, OnnxRuntime, Results, Sessions, default_threads,
+};
 use twinlane_kafka::{BelowStart, ConsumerOptions, TopicFacts, Topics};
 use twinlane_pipeline::{self as pipeline, FeatureEncoder, LaneName, Plan};
 use twinlane_record::{Format, SchemaFolder, ScoredEventCodec};
-use twinlane_runtime::{Answers, Router, Scorer, Sources, StageOptions, TaskParts};
+use twinlane_runtime::{Answers, ModelIdentity, Pending, Router, Scorer, Sources, StageOptions, TaskParts};
 
 use crate::{Failure, Settings, settings};
 
@@ -144,7 +146,7 @@ impl LoadedPipeline {
         settings: &Settings,
         topics: &Topics,
         lane: LaneName,
-    ) -> Result<(StageOptions, Scorer), Failure> {
+    ) -> Result<(StageOptions, Scorer, Serving), Failure> {
         let plan = &self.plan;
         let of_lane = plan.lane(lane).ok_or_else(|| {
             Failure::Invalid(format!(
@@ -167,32 +169,33 @@ impl LoadedPipeline {
         let facts = self.facts(topics, lane, false, &topics_read)?;
         let max_batch_bytes = least_limit(&facts);
         let answers = Answers::new(stage.as_str(), plan.dead_letters.name.clone(), facts)?;
-        let models = models(self, settings, lane)?;
-        // Each has one for every thread; those of one task may have been given another device, and more threads.
-        let threads = models.iter().map(Vec::len).min().unwrap_or(0);
-        let mut sessions: Vec<Vec<Model>> = (0..threads).map(|_| Vec::new()).collect();
-        for of_task in models {
-            sessions.iter_mut().zip(of_task).for_each(|(thread, model)| thread.push(model));
-        }
+        let prepared = models(self, settings, lane)?;
+        let (identities, threads) = (prepared.identities.clone(), prepared.per_thread.len());
+        let sessions = Sessions::start(prepared.per_thread)?;
+        tracing::info!(stage, threads, "models warm");
         let mut parts = Vec::new();
-        for (model, &task) in sessions[0].iter().zip(&of_lane.tasks) {
+        for &task in &of_lane.tasks {
             parts.push(TaskParts {
                 task,
                 encoder: self.encoder(task)?,
                 codec: ScoredEventCodec::new(plan.tasks[task].publish.format, &self.schemas)
                     .map_err(invalid)?,
-                model_digest: model.digest().clone(),
-                device: model.device().as_str().into(),
             });
         }
-        let sessions = Sessions::start(sessions)?;
-        tracing::info!(stage, threads, "models warm");
-        let work = Scorer::new(plan, lane, parts, self.sources()?, sessions, answers)?
+        let (successors, arrive) = crossbeam_channel::unbounded();
+        let serving = Serving {
+            results: sessions.successor(),
+            identities: identities.clone(),
+            sound: prepared.sound,
+            successors,
+        };
+        let models = twinlane_runtime::Models { sessions, identities };
+        let work = Scorer::new(plan, lane, parts, self.sources()?, models, arrive, answers)?
             .with_timings(settings.timings);
         let group = plan.lane_group(lane);
         let instance_id = Some(settings.transactional_id(&plan.pipeline, &stage));
         let consumer = ConsumerOptions { client_id: stage.clone(), group, instance_id, topics: topics_read };
-        Ok((self.options(settings, lane, stage, consumer, max_batch_bytes), work))
+        Ok((self.options(settings, lane, stage, consumer, max_batch_bytes), work, serving))
     }
 
     fn options(
@@ -226,40 +229,91 @@ impl LoadedPipeline {
     }
 }
 
-/// Loads the models of a lane and checks each against the pipeline: for every task of the lane, one for each thread.
-pub fn models(
+/// What runs in a lane, for whoever is to put something else in its place.
+pub(crate) struct Serving {
+    pub(crate) results: Results<Pending>,
+    pub(crate) identities: Vec<ModelIdentity>,
+    /// Whether all of them answer made-up rows.
+    pub(crate) sound: bool,
+    pub(crate) successors: crossbeam_channel::Sender<twinlane_runtime::Models>,
+}
+
+/// Models of a lane, loaded and held to the pipeline, and not warm yet.
+pub(crate) struct Prepared {
+    /// For each thread one for every task.
+    pub(crate) per_thread: Vec<Vec<Model>>,
+    pub(crate) identities: Vec<ModelIdentity>,
+    pub(crate) sound: bool,
+}
+
+/// The files of a lane's models, in the order of its tasks.
+pub(crate) fn model_files(loaded: &LoadedPipeline, lane: LaneName) -> Result<Vec<PathBuf>, Failure> {
+    let Some(of_lane) = loaded.plan.lane(lane) else { return Ok(Vec::new()) };
+    let file = |&index: &usize| {
+        let task = &loaded.plan.tasks[index];
+        let file = task.models.get(of_lane.variant).ok_or_else(|| {
+            Failure::Invalid(format!("task `{}` has no {} model", task.name, of_lane.variant.as_str()))
+        })?;
+        Ok(loaded.path(file))
+    };
+    of_lane.tasks.iter().map(file).collect()
+}
+
+/// Loads the models of a lane and checks each against the pipeline.
+pub(crate) fn models(
     loaded: &LoadedPipeline,
     settings: &Settings,
     lane: LaneName,
-) -> Result<Vec<Vec<Model>>, Failure> {
-    let Some(of_lane) = loaded.plan.lane(lane) else { return Ok(Vec::new()) };
+) -> Result<Prepared, Failure> {
+    let of_lane = loaded.plan.lane(lane).ok_or_else(|| Failure::Invalid("the lane has no models".into()))?;
     let threads = |device| of_lane.model_threads.map_or_else(|| default_threads(device), usize::from);
     let library = settings.onnxruntime.clone().or_else(settings::ort_dylib_path);
     let runtime = OnnxRuntime::load(library.as_deref())?
         .with_gpu_memory(settings.gpu_session_mib.map(|mib| mib.saturating_mul(1 << 20)));
-    let mut models = Vec::new();
-    for &index in &of_lane.tasks {
+    let (mut of_tasks, mut sound) = (Vec::new(), true);
+    for (&index, file) in of_lane.tasks.iter().zip(model_files(loaded, lane)?) {
         let task = &loaded.plan.tasks[index];
-        let Some(file) = task.models.get(of_lane.variant) else {
-            return Err(Failure::Invalid(format!(
-                "task `{}` has no {} model",
-                task.name,
-                of_lane.variant.as_str()
-            )));
-        };
+        allowed(&file, settings.max_model_mib)?;
         let encoder = loaded.encoder(index)?;
         let source = ModelSource {
             task: &task.name,
-            path: &loaded.path(file),
+            path: &file,
             inputs: encoder.specs(),
             outputs: &task.outputs,
             places: Some(&task.places),
             devices: &of_lane.devices,
             max_batch: of_lane.max_batch.get(),
         };
-        models.push(Model::load_for(&runtime, source, threads)?);
+        let mut models = Model::load_for(&runtime, source, threads)?;
+        if let Some(model) = models.first_mut() {
+            let task = task.name.to_string();
+            sound &= model.is_sound().map_err(|source| InferenceError::WarmUp { task, batch: 1, source })?;
+        }
+        of_tasks.push(models);
     }
-    Ok(models)
+    let identity = |model: &Model| ModelIdentity {
+        digest: model.digest().clone(),
+        device: model.device().as_str().into(),
+    };
+    let identities = of_tasks.iter().filter_map(|models| models.first().map(identity)).collect();
+    // Those of one task may have been given another device, and more threads.
+    let threads = of_tasks.iter().map(Vec::len).min().unwrap_or(0);
+    let mut per_thread: Vec<Vec<Model>> = (0..threads).map(|_| Vec::new()).collect();
+    for models in of_tasks {
+        per_thread.iter_mut().zip(models).for_each(|(thread, model)| thread.push(model));
+    }
+    Ok(Prepared { per_thread, identities, sound })
+}
+
+fn allowed(file: &Path, most_mib: Option<u64>) -> Result<(), Failure> {
+    let mib = std::fs::metadata(file).map_or(0, |found| found.len() >> 20);
+    match most_mib.filter(|most| mib > *most) {
+        None => Ok(()),
+        Some(most) => Err(Failure::Invalid(format!(
+            "model {} has {mib} MiB, and `max_model_mib` allows {most}",
+            file.display()
+        ))),
+    }
 }
 
 fn least_limit(facts: &HashMap<Arc<str>, TopicFacts>) -> usize {

@@ -5,10 +5,11 @@ mod admin;
 mod assemble;
 mod exit;
 mod process;
+mod reload;
 mod settings;
 mod telemetry;
 
-pub use assemble::{LoadedPipeline, models};
+pub use assemble::LoadedPipeline;
 pub use exit::Failure;
 pub use process::main;
 pub use settings::{Flags, Invalid, Kafka, LogFormat, Settings};

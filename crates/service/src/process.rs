@@ -17,7 +17,11 @@ use twinlane_kafka::{Pulse, Topics};
 use twinlane_pipeline::LaneName;
 use twinlane_runtime::{Stage, StageState, StopHandle, Work};
 
-use crate::{Failure, Flags, LoadedPipeline, Role, Settings, admin, telemetry};
+use crate::{
+    Failure, Flags, LoadedPipeline, Role, Settings, admin,
+    reload::{self, Reload},
+    telemetry,
+};
 
 #[derive(Parser)]
 #[command(
@@ -91,8 +95,10 @@ fn run(role: Role, flags: &Flags) -> Result<(), Failure> {
             metrics,
             about: json!({ "service": role.as_str(), "pipeline": &*loaded.plan.pipeline, "version": env!("CARGO_PKG_VERSION") }),
             stages: stages.states.clone(),
+            reload: stages.reload.clone(),
             started: AtomicBool::new(true),
         });
+        listen_for_hangups(stages.reload.clone()).map_err(|e| Failure::Other(e.into()))?;
         let address = SocketAddr::new(settings.admin_host, settings.admin_port);
         let bound = admin::serve(address, facts.clone()).await?;
         tracing::info!(admin = %bound, "metrics and health are served");
@@ -115,7 +121,7 @@ fn on_a_thread<T: Send + 'static>(
 }
 
 /// Everything before the first stage starts: topics are there and as planned, models are loaded and warm.
-fn prepare(role: Role, settings: &Settings, loaded: &LoadedPipeline) -> Result<Stages, Failure> {
+fn prepare(role: Role, settings: &Arc<Settings>, loaded: &Arc<LoadedPipeline>) -> Result<Stages, Failure> {
     let topics = Topics::connect(&settings.connection())?;
     if settings.create_topics {
         for topic in loaded.create_topics(&topics)? {
@@ -136,8 +142,9 @@ fn prepare(role: Role, settings: &Settings, loaded: &LoadedPipeline) -> Result<S
             }
         }
         Role::Worker(lane) => {
-            let (options, work) = loaded.worker(settings, &topics, lane)?;
+            let (options, work, serving) = loaded.worker(settings, &topics, lane)?;
             stages.add(settings, options, work);
+            stages.reload = Some(reload::watch(loaded.clone(), settings.clone(), lane, serving)?);
         }
     }
     Ok(stages)
@@ -151,6 +158,8 @@ struct Stages {
     ready: Vec<(String, Ready)>,
     stops: Vec<StopHandle>,
     states: Vec<(String, Arc<StageState>)>,
+    /// Where models run.
+    reload: Option<Arc<Reload>>,
 }
 
 impl Stages {
@@ -258,6 +267,20 @@ impl Heart {
         }
         self.silent >= SILENT
     }
+}
+
+/// SIGHUP has a worker look at its model files; without a handler it would end the process.
+fn listen_for_hangups(reload: Option<Arc<Reload>>) -> std::io::Result<()> {
+    let mut hangups = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while hangups.recv().await.is_some() {
+            match &reload {
+                Some(reload) => reload.ask(),
+                None => tracing::info!("SIGHUP: a router has no models to look at"),
+            }
+        }
+    });
+    Ok(())
 }
 
 struct Signals {

@@ -31,6 +31,8 @@ pub struct Settings {
     /// MiB of a GPU's memory that each session may take; a worker has one session for each model and each of its
     /// `model_threads` (2 on a GPU). Without it, what they need.
     pub gpu_session_mib: Option<usize>,
+    /// Model files of more MiB are refused; while a model is changed, two are held.
+    pub max_model_mib: Option<u64>,
     /// Log lines as `text` or `json`.
     pub log_format: LogFormat,
     /// Every answer says in the header `twinlane-timings` when its event was read, run and produced, by the clock of
@@ -76,6 +78,7 @@ impl Default for Settings {
             admin_port: 0,
             onnxruntime: None,
             gpu_session_mib: None,
+            max_model_mib: None,
             log_format: LogFormat::Text,
             timings: false,
             kafka: Kafka::default(),

@@ -2,6 +2,7 @@
 //! batcher, sessions and answers, with a source and a sink in this process and no Kafka.
 
 mod bench;
+mod change;
 mod device;
 mod parity;
 mod report;
@@ -52,6 +53,9 @@ struct Args {
     /// Measure ONNX Runtime alone over every batch and sequence length of a grid, too
     #[arg(long)]
     grid: bool,
+    /// MiB of GPU memory that each session may take
+    #[arg(long, value_name = "N")]
+    session_mib: Option<usize>,
     /// Where the report goes
     #[arg(long, value_name = "FILE")]
     json: PathBuf,
@@ -112,7 +116,8 @@ fn check(args: &Args) -> Result<bool> {
     let encoder = FeatureEncoder::new(task, &|file| std::fs::read_to_string(folder.join(file)))?;
     let device = if args.device == "cuda" { Device::Cuda } else { Device::Cpu };
     let subject = Subject {
-        runtime: OnnxRuntime::load(Some(&args.onnxruntime))?,
+        runtime: OnnxRuntime::load(Some(&args.onnxruntime))?
+            .with_gpu_memory(args.session_mib.map(|mib| mib << 20)),
         task,
         threads: args.threads.unwrap_or(if device == Device::Cuda { 2 } else { 1 }),
         encoder,
@@ -155,6 +160,10 @@ fn one(
         variant.grid = bench::grid(subject, model, rows, &args.batches)?;
         variant.grid.iter().for_each(|cell| eprintln!("  {cell:?}"));
     }
+    eprintln!("{name}: changes of the model");
+    let change = change::under_load(subject, model, rows)?;
+    eprintln!("  {change:?}");
+    variant.change = Some(change);
     for &batch in &args.batches {
         eprintln!("{name}: batches of {batch}");
         let line = bench::batch(subject, model, rows, batch)?;

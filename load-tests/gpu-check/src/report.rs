@@ -8,6 +8,7 @@ use serde::Serialize;
 use twinlane_pipeline::Row;
 
 use crate::bench::{Cell, Line};
+use crate::change::Change;
 use crate::device::Description;
 use crate::parity::Parity;
 use crate::texts::Encoding;
@@ -26,6 +27,7 @@ pub(crate) struct Report {
 #[derive(Debug, Default, Serialize)]
 pub(crate) struct Variant {
     pub(crate) parity: Option<Parity>,
+    pub(crate) change: Option<Change>,
     pub(crate) grid: Vec<Cell>,
     pub(crate) batches: Vec<Line>,
     pub(crate) error: Option<String>,
@@ -62,6 +64,7 @@ impl Report {
         );
         for (name, variant) in &self.variants {
             println!("{name}: parity {:?}, error {:?}", variant.parity, variant.error);
+            println!("  {:?}", variant.change);
             for line in &variant.batches {
                 println!("  batches of {:>3}: {}", line.batch, line.summary());
             }
