@@ -5,7 +5,7 @@
 
 use std::{
     ffi::{c_int, c_void},
-    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
+    sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
 use libloading::Library;
@@ -20,6 +20,14 @@ type Memcpy = unsafe extern "C" fn(*mut c_void, *const c_void, usize, c_int) -> 
 /// While one thread captures, no other of the process may call CUDA: both would fail, and the session that captured could
 /// not be used any more.
 static CAPTURING: RwLock<()> = RwLock::new(());
+
+/// One session captures at a time: two that take turns would leave no moment for models that run.
+static CAPTURERS: Mutex<()> = Mutex::new(());
+
+/// Held by a session for as long as it captures its runs.
+pub(crate) fn capturer() -> MutexGuard<'static, ()> {
+    CAPTURERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Held while a model runs on a CUDA device.
 pub(crate) fn running() -> RwLockReadGuard<'static, ()> {

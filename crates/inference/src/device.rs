@@ -111,7 +111,9 @@ fn attention() -> AttentionBackend {
 /// Puts the loader's and the driver's words into what is missing and where it comes from.
 fn cuda_problem(message: &str) -> String {
     let text = message.to_lowercase();
-    let missing = if text.contains("libcudnn") {
+    let missing = if text.contains("available memory of") || text.contains("failed to allocate memory") {
+        "it needs more of the GPU's memory than is free, or than `gpu_session_mib` allows"
+    } else if text.contains("libcudnn") {
         "cuDNN 9 is missing"
     } else if text.contains("providers_cuda") && text.contains("cannot open") && !text.contains("libcu") {
         "libonnxruntime_providers_cuda.so is missing beside the ONNX Runtime library"
@@ -157,6 +159,10 @@ mod tests {
         assert_eq!(
             says("/opt/libonnxruntime_providers_cuda.so: cannot open shared object file"),
             "libonnxruntime_providers_cuda.so is missing beside the ONNX Runtime library"
+        );
+        assert_eq!(
+            says("Available memory of 50432 is smaller than requested bytes of 1179648"),
+            "it needs more of the GPU's memory than is free, or than `gpu_session_mib` allows"
         );
         assert_eq!(says("something new"), "something new");
     }

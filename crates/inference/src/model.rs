@@ -1,7 +1,11 @@
 //! One model, checked against its pipeline, on the device that really runs it. [`Model::run`] answers every row
 //! of a batch by itself: a row that the model cannot take never costs its neighbours their answers.
 
-use std::{fmt, sync::Arc, time::Instant};
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use ort::session::{HasSelectedOutputs, RunOptions, Session};
 use twinlane_pipeline::{Device, Row, TensorSpec};
@@ -19,6 +23,9 @@ use crate::{
     pack::Packer,
     warm_up,
 };
+
+/// For models that run while another is captured.
+const BETWEEN_CAPTURES: Duration = Duration::from_millis(1);
 
 /// What a row gets: the task's outputs by name, or why there are none.
 pub type Answer = Result<Vec<(Arc<str>, Output)>, Rejection>;
@@ -134,10 +141,13 @@ impl Model {
                 capture::MOST
             ));
         }
+        let _capturer = cuda::capturer();
         for shape in &shapes {
             let row = warm_up::row_of(&self.specs, shape.steps.iter().copied().max().unwrap_or(1));
             self.packer.pack_as(&vec![&row; shape.rows], shape);
             captures.capture(&mut self.session, &self.packer, &self.binding, shape)?;
+            // The models that run meanwhile wait for a capture, and must not wait for all of them.
+            std::thread::park_timeout(BETWEEN_CAPTURES);
         }
         self.captures = Some(captures);
         Ok(shapes.len())
