@@ -3,8 +3,7 @@
 //! GPU. So the first session of such a device is profiled over one made-up row, and the profile, which names the
 //! provider of every node, has to bear the device out.
 //!
-//! Tests run the profiling itself on the CPU. It has not been run on a GPU: what it says about CUDA rests on the
-//! format that ONNX Runtime writes for every provider.
+//! Tests run the profiling itself on the CPU; on a GPU it has run for models that CUDA runs whole (docs/gpu.md).
 
 use std::{
     collections::BTreeMap,

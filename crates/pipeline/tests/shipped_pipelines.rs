@@ -37,6 +37,13 @@ fn the_shipped_pipelines_fit_the_shipped_schemas() {
 }
 
 #[test]
+fn a_pipeline_whose_models_and_tokenizer_are_built_later_is_sound() {
+    let file = "pipelines/reviews/pipeline.yaml";
+    let plan = Plan::parse(&read(file), file).unwrap_or_else(|error| panic!("{error}"));
+    assert!(!plan.needs_router(), "both sources are read directly");
+}
+
+#[test]
 fn the_shop_of_the_whole_service_tests_is_sound() {
     let file = "tests/src/shop.yaml";
     let text = read(file).replace("{shop}", "shop").replace("{models}", "models");
