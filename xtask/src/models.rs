@@ -26,7 +26,7 @@ pub(crate) fn reviews(interrupt: &Interrupt) -> Result<ExitCode> {
     let Some(python) = environment(&training.join("requirements.txt"), interrupt)? else {
         return Ok(ExitCode::FAILURE);
     };
-    progress::say("building the models (about a quarter of an hour on two cores)");
+    progress::say("building the models (about ten minutes on two cores)");
     let packages = REVIEWS[0].path();
     let packages = packages.parent().context("packages lie in a folder")?;
     let mut build = Command::new(python);

@@ -1,5 +1,5 @@
-"""Builds the models of `reviews` from fetched packages: `python build.py --packages DIR --out DIR`. About a quarter of an
-hour on two cores. Seeded; prints what it does and measures, and fails where the models are not as good as they must be.
+"""Builds the models of `reviews` from fetched packages: `python build.py --packages DIR --out DIR`. About ten minutes
+on two cores. Seeded; prints what it does and measures, and fails where the models are not as good as they must be.
 
 full: all-mpnet-base-v2, 12 layers, frozen, with a linear head. distilled: all-MiniLM-L6-v2, 6 layers, trained on the labels
 and on the full model's probabilities, its matrices in int8. Both read the tokens of mpnet's tokenizer: the words of MiniLM
