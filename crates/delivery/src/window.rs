@@ -41,6 +41,11 @@ impl<O> Run<O> {
         self.records.iter().filter_map(|record| record.output.as_ref())
     }
 
+    /// The offset of the first record.
+    pub fn first_offset(&self) -> i64 {
+        self.records.first().expect("a run is never empty").next_offset - 1
+    }
+
     /// The offset to commit: one past the last record.
     pub fn next_offset(&self) -> i64 {
         self.records.last().expect("a run is never empty").next_offset

@@ -186,6 +186,11 @@ impl Context {
         self.passed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Up to where this process has committed, by itself and for certain.
+    pub(crate) fn committed(&self, partition: &TopicPartition) -> Option<i64> {
+        self.passed().get(partition).copied()
+    }
+
     /// These partitions' offsets were committed, for certain.
     pub(crate) fn note_committed<'p>(&self, offsets: impl Iterator<Item = (&'p TopicPartition, i64)>) {
         let mut passed = self.passed();
@@ -289,7 +294,7 @@ impl Context {
         let mut patience = PATIENCE;
         loop {
             let policy = |topic: &str| self.below_start.get(topic).copied().unwrap_or(BelowStart::Stop);
-            let passed = |partition: &TopicPartition| self.passed().get(partition).copied();
+            let passed = |partition: &TopicPartition| self.committed(partition);
             match resolve(client, partitions, patience, policy, passed) {
                 // After a failover a log's end may lie behind what was committed, for a moment, and a group's offsets behind
                 // themselves.

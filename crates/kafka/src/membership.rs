@@ -7,7 +7,7 @@ use rdkafka::{
     consumer::{Consumer as _, ConsumerGroupMetadata},
 };
 
-use twinlane_delivery::Window;
+use twinlane_delivery::{TopicPartition, Window};
 
 use crate::{Outgoing, consumer::Client};
 
@@ -43,6 +43,11 @@ impl Membership {
     pub(crate) fn note_committed(&self, window: &Window<Outgoing>) {
         let offsets = window.runs.iter().map(|run| (&run.partition, run.next_offset()));
         self.0.get().context().note_committed(offsets);
+    }
+
+    /// Up to where this process has committed, by itself and for certain.
+    pub(crate) fn committed(&self, partition: &TopicPartition) -> Option<i64> {
+        self.0.get().context().committed(partition)
     }
 
     /// Name of the group.

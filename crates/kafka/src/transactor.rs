@@ -206,7 +206,8 @@ impl Worker {
                 recv(doubts) -> partition => {
                     let Ok(partition) = partition else { return };
                     let began = Instant::now();
-                    match self.clear(&partition) {
+                    let stands_at = self.membership.committed(&partition).unwrap_or(0);
+                    match self.clear(&partition, stands_at) {
                         Err(Stop::Fatal(code)) => match self.rebuild(code, began.elapsed()) {
                             failed @ Outcome::Failed(_) => failed,
                             // No window was out.
@@ -226,12 +227,13 @@ impl Worker {
     /// Begins a transaction with an offset of this partition in it, and aborts it. A coordinator of the group that has been
     /// loaded twice at once (Kafka 4.4, after several changes of leadership within seconds) takes a transaction of ours for
     /// open that the log has ended long ago: it refuses to say where the partition stands, and would count the old offset as
-    /// committed with our next commit. The abort ends it for the coordinator, too.
-    fn clear(&mut self, partition: &TopicPartition) -> Result<(), Stop> {
+    /// committed with our next commit. The abort ends it for the coordinator, too. The offset is the one at which the partition
+    /// `stands_at` anyway: should such a coordinator ever count this one as committed, nothing moves.
+    fn clear(&mut self, partition: &TopicPartition, stands_at: i64) -> Result<(), Stop> {
         let Some(metadata) = self.membership.metadata() else { return Ok(()) };
         let mut list = TopicPartitionList::with_capacity(1);
-        list.add_partition_offset(&partition.topic, partition.partition, Offset::Offset(0))
-            .expect("0 is an offset");
+        list.add_partition_offset(&partition.topic, partition.partition, Offset::Offset(stands_at))
+            .expect("the ledger's offsets are valid");
         tracing::debug!(stage = self.options.stage, %partition, "ending what the group may take for open");
         self.call(&Call::Begin, self.patience, "begin")?;
         match self.call(&Call::Offsets(Arc::new((list, metadata))), self.patience, "offsets") {
@@ -248,7 +250,7 @@ impl Worker {
         let began = Instant::now();
         if self.is_new
             && let Some(run) = window.runs.first()
-            && let Err(Stop::Fatal(code)) = self.clear(&run.partition.clone())
+            && let Err(Stop::Fatal(code)) = self.clear(&run.partition, run.first_offset())
         {
             return self.rebuild(code, began.elapsed());
         }
