@@ -114,7 +114,12 @@ impl Model {
                 Err(why) => {
                     tracing::warn!(task = %self.task, why, "runs cannot be captured as CUDA graphs; small batches take longer");
                     self.captures = None;
-                    self.session = again.open().map_err(|why| Error::WarmUp {
+                    // Nobody may capture while a session is opened.
+                    let opened = {
+                        let _alone = cuda::capturing();
+                        again.open()
+                    };
+                    self.session = opened.map_err(|why| Error::WarmUp {
                         task: self.task.to_string(),
                         batch: 1,
                         source: RunError::SessionBroken(why),
