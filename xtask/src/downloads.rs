@@ -269,9 +269,7 @@ impl Wheel {
     }
 
     fn check_digest(&self, wheel: &Path) -> Result<()> {
-        let mut hasher = Sha256::new();
-        io::copy(&mut File::open(wheel)?, &mut hasher).context("reading a download")?;
-        let found: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let found = digest_of(wheel)?;
         ensure!(
             found == self.sha256,
             "{} has the digest {found} instead of {}: it was changed on its way or at its source, so it is not used",
@@ -293,6 +291,14 @@ impl Wheel {
         }
         Ok(folder)
     }
+}
+
+/// SHA-256 of a file, in hexadecimal digits.
+pub(crate) fn digest_of(file: &Path) -> Result<String> {
+    let mut hasher = Sha256::new();
+    let reading = || format!("reading {}", file.display());
+    io::copy(&mut File::open(file).with_context(reading)?, &mut hasher).with_context(reading)?;
+    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// The bytes in a folder, as far as they can be seen while somebody writes there.

@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
-use sha2::{Digest, Sha256};
 
 use crate::build::{cargo, repository, run, target_folder};
-use crate::downloads::GPU_RUNTIME;
+use crate::downloads::{GPU_RUNTIME, digest_of};
 use crate::interrupt::Interrupt;
 use crate::{models, preflight, progress, setup};
 
@@ -70,10 +69,7 @@ fn assemble(folder: &Path, program: &Path) -> Result<()> {
         let parent = to.parent().context("a file lies in a folder")?;
         std::fs::create_dir_all(parent).with_context(|| format!("creating {}", parent.display()))?;
         std::fs::copy(from, &to).with_context(|| format!("copying {}", from.display()))?;
-        let mut hasher = Sha256::new();
-        io::copy(&mut File::open(&to)?, &mut hasher)?;
-        let digest: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        manifest += &format!("{digest}  {}\n", name.display());
+        manifest += &format!("{}  {}\n", digest_of(&to)?, name.display());
     }
     std::fs::write(folder.join("MANIFEST.sha256"), manifest).context("writing the manifest")
 }

@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, ensure};
-use sha2::{Digest, Sha256};
 use twinlane_testkit::cache;
 
 use crate::build::{repository, run};
-use crate::downloads::REVIEWS;
+use crate::downloads::{REVIEWS, digest_of};
 use crate::interrupt::Interrupt;
 use crate::{preflight, progress, setup};
 
@@ -42,9 +41,7 @@ pub(crate) fn reviews(interrupt: &Interrupt) -> Result<ExitCode> {
 /// A Python environment with these requirements, in the cache; made once for each state of the file. `None`: pip failed,
 /// and has said why.
 fn environment(requirements: &Path, interrupt: &Interrupt) -> Result<Option<PathBuf>> {
-    let wanted = std::fs::read(requirements).with_context(|| requirements.display().to_string())?;
-    let digest: String = Sha256::digest(&wanted).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    let folder = cache::folder().join(format!("python-{digest}"));
+    let folder = cache::folder().join(format!("python-{:.12}", digest_of(requirements)?));
     let python = folder.join("bin/python");
     let ready = folder.join("ready");
     if ready.exists() {

@@ -15,25 +15,27 @@ pub(crate) fn all(kafka: Kafka, interrupt: &Interrupt) -> Result<PathBuf> {
     let runtime = downloads::runtime_wheel()?;
     let progress = Downloads::default();
     std::thread::scope(|scope| {
-        let mut running = Vec::new();
-        if kafka.of_our_own() {
-            running.push(scope.spawn(|| fetch_kafka(&progress)));
-        }
-        for wheel in runtime.iter().chain(&DATA).filter(|wheel| !wheel.present()) {
-            let bar = progress.bytes(&wheel.name(), wheel.bytes);
-            running.push(scope.spawn(move || wheel.fetch(&bar, interrupt)));
-        }
-        running.into_iter().try_for_each(|thread| thread.join().expect("a download does not panic"))
+        let jars = kafka.of_our_own().then(|| scope.spawn(|| fetch_kafka(&progress)));
+        let fetched = fetch_wheels(runtime.iter().chain(&DATA), &progress, interrupt);
+        let jars = jars.map_or(Ok(()), |thread| thread.join().expect("a download does not panic"));
+        jars.and(fetched)
     })?;
     Ok(downloads::runtime_library())
 }
 
 /// Fetches these, where they are not there yet.
 pub(crate) fn wheels(wheels: &[Wheel], interrupt: &Interrupt) -> Result<()> {
-    let progress = Downloads::default();
+    fetch_wheels(wheels.iter(), &Downloads::default(), interrupt)
+}
+
+fn fetch_wheels<'w>(
+    wheels: impl Iterator<Item = &'w Wheel>,
+    progress: &Downloads,
+    interrupt: &Interrupt,
+) -> Result<()> {
     std::thread::scope(|scope| {
         let mut running = Vec::new();
-        for wheel in wheels.iter().filter(|wheel| !wheel.present()) {
+        for wheel in wheels.filter(|wheel| !wheel.present()) {
             let bar = progress.bytes(&wheel.name(), wheel.bytes);
             running.push(scope.spawn(move || wheel.fetch(&bar, interrupt)));
         }
