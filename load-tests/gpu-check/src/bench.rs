@@ -12,6 +12,7 @@ use twinlane_testkit::usage::Usage;
 
 use crate::Subject;
 use crate::device::Utilisation;
+use crate::quantile::quantile;
 
 /// Figures of one batch size. Rates are events a second.
 #[derive(Debug, Serialize)]
@@ -77,17 +78,15 @@ impl Meter {
         self.took.push(took.as_secs_f64() * 1e3);
     }
 
-    fn end(mut self) -> Result<Figures> {
+    fn end(self) -> Result<Figures> {
         let seconds = self.began.elapsed().as_secs_f64();
         let cpu = (Usage::of(std::process::id())?.cpu - self.cpu).as_secs_f64();
         ensure!(!self.took.is_empty(), "nothing ran");
-        self.took.sort_by(f64::total_cmp);
-        let at = |share: f64| self.took[((self.took.len() - 1) as f64 * share) as usize];
         Ok(Figures {
             events_per_second: self.events as f64 / seconds,
             events_per_cpu_second: self.events as f64 / cpu.max(0.01),
-            batch_p50_ms: at(0.5),
-            batch_p99_ms: at(0.99),
+            batch_p50_ms: quantile(&self.took, 0.5),
+            batch_p99_ms: quantile(&self.took, 0.99),
             gpu_utilisation: self.utilisation.mean(),
             first_pass_seconds: None,
         })
@@ -173,8 +172,7 @@ pub(crate) fn grid(subject: &Subject<'_>, file: &Path, rows: &[Row], batches: &[
                     run()?;
                     took.push(began.elapsed().as_secs_f64() * 1e3);
                 }
-                took.sort_by(f64::total_cmp);
-                Ok(took[took.len() / 2])
+                Ok(quantile(&took, 0.5))
             };
             let p50_ms = p50(&mut || Ok(bare.run_one(0).map(drop)?))?;
             model.run(&rows)?;

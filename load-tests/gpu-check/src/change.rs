@@ -10,6 +10,7 @@ use twinlane_inference::{Batcher, Model, Sessions};
 use twinlane_pipeline::Row;
 
 use crate::Subject;
+use crate::quantile::quantile;
 
 const CHANGES: usize = 3;
 /// Rows of a batch: small enough to be a captured run.
@@ -89,17 +90,13 @@ pub(crate) fn under_load(subject: &Subject<'_>, file: &std::path::Path, rows: &[
         seconds = loader.join().expect("the loader does not panic")?;
         Ok(())
     })?;
-    let at = |took: &mut Vec<f64>, share: f64| {
-        took.sort_by(f64::total_cmp);
-        took.get((took.len().saturating_sub(1) as f64 * share) as usize).copied().unwrap_or(f64::NAN)
-    };
     Ok(Change {
         changes: CHANGES,
         seconds_each: seconds,
         batches_before: before.len(),
-        p99_before_ms: at(&mut before, 0.99),
+        p99_before_ms: quantile(&before, 0.99),
         batches_during: during.len(),
-        p99_during_ms: at(&mut during, 0.99),
-        longest_during_ms: at(&mut during, 1.0),
+        p99_during_ms: quantile(&during, 0.99),
+        longest_during_ms: quantile(&during, 1.0),
     })
 }

@@ -5,6 +5,7 @@ mod bench;
 mod change;
 mod device;
 mod parity;
+mod quantile;
 mod report;
 mod texts;
 

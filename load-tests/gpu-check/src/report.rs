@@ -11,6 +11,7 @@ use crate::bench::{Cell, Line};
 use crate::change::Change;
 use crate::device::Description;
 use crate::parity::Parity;
+use crate::quantile::quantile;
 use crate::texts::Encoding;
 
 #[derive(Debug, Serialize)]
@@ -36,17 +37,19 @@ pub(crate) struct Variant {
 impl Report {
     pub(crate) fn new(device: Description, onnxruntime: &Path, rows: &[Row], encoding: Encoding) -> Self {
         let steps = |row: &Row| row.tensors.iter().map(|tensor| tensor.steps).max().unwrap_or(0) as f64;
-        let mut steps: Vec<f64> = rows.iter().map(steps).collect();
-        steps.sort_by(f64::total_cmp);
-        let at = |share: f64| {
-            steps.get((steps.len().saturating_sub(1) as f64 * share) as usize).copied().unwrap_or(0.0)
-        };
+        let steps: Vec<f64> = rows.iter().map(steps).collect();
         let mean = steps.iter().sum::<f64>() / steps.len().max(1) as f64;
         Self {
             device,
             onnxruntime: onnxruntime.file_name().unwrap_or_default().to_string_lossy().into_owned(),
             events: rows.len(),
-            steps: [mean, at(0.5), at(0.9), at(0.99), at(1.0)],
+            steps: [
+                mean,
+                quantile(&steps, 0.5),
+                quantile(&steps, 0.9),
+                quantile(&steps, 0.99),
+                quantile(&steps, 1.0),
+            ],
             encoding_on_one_thread: encoding,
             variants: BTreeMap::new(),
         }
