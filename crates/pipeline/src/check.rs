@@ -40,6 +40,13 @@ const RUN_DEADLINE: Span = Span {
     example: "30s",
 };
 
+const DEADLINE: Span = Span {
+    what: "deadline",
+    shortest: Duration::from_millis(10),
+    longest: Duration::from_secs(24 * 60 * 60),
+    example: "2s",
+};
+
 /// What a check needs to speak of a place.
 pub(crate) struct Checker<'a> {
     pub(crate) file: &'a str,
@@ -204,10 +211,24 @@ impl Checker<'_> {
                 None => DEFAULT_RUN_DEADLINE,
             },
             partitions: self.partitions(raw.partitions, place)?,
+            parity: match raw.parity {
+                Some(share) if !(share > 0.0 && share <= 1.0) => {
+                    return self.refuse(
+                        place,
+                        format!("`parity` is {share}; it must be above 0 and at most 1, such as 0.01"),
+                    );
+                }
+                parity => parity,
+            },
             model_threads: raw.model_threads.map(|n| at_least_one("model_threads", n)).transpose()?,
             in_flight,
             tasks: Vec::new(),
         })
+    }
+
+    /// How old an event of a task may become.
+    pub(crate) fn deadline(&self, text: &Spanned<String>) -> Result<Duration, Error> {
+        self.duration(&text.value, &DEADLINE, text.defined)
     }
 
     pub(crate) fn name(&self, name: &str, what: &str, place: Location) -> Result<Arc<str>, Error> {

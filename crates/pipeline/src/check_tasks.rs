@@ -70,6 +70,7 @@ pub(crate) fn task(checker: &Checker<'_>, name: &str, raw: Spanned<raw::Task>) -
         models,
         inputs,
         outputs,
+        deadline: raw.deadline.as_ref().map(|text| checker.deadline(text)).transpose()?,
         publish: Publish {
             topic: checker.topic(&publish.topic, publish.partitions, at)?,
             format: publish.format,

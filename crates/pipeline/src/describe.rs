@@ -44,7 +44,11 @@ impl fmt::Display for Plan {
                 } else {
                     "its source".into()
                 };
-                writeln!(f, "    {from} → {} → {}", task_plan.name, task_plan.publish.topic.name)?;
+                write!(f, "    {from} → {} → {}", task_plan.name, task_plan.publish.topic.name)?;
+                match task_plan.deadline {
+                    Some(deadline) => writeln!(f, ", expired when older than {deadline:?}")?,
+                    None => writeln!(f)?,
+                }
             }
         }
         if self.needs_router() {

@@ -135,6 +135,8 @@ pub struct Task {
     pub outputs: Vec<OutputSpec>,
     /// Where answers go.
     pub publish: Publish,
+    /// How old an event may become before a model begins with it.
+    pub deadline: Option<Duration>,
     /// Where its tensors and fields stand.
     pub places: TaskPlaces,
 }
@@ -392,6 +394,8 @@ pub struct Lane {
     pub run_deadline: Duration,
     /// Partitions of each of its task topics.
     pub partitions: i32,
+    /// Share of the events whose answers are compared with the CPU's, above 0 and at most 1.
+    pub parity: Option<f64>,
     /// Model threads; without it from the CPU quota.
     pub model_threads: Option<NonZeroUsize>,
     /// The most that may be in flight in one worker.

@@ -112,6 +112,11 @@ pub(crate) struct Task {
     /// Where answers go.
     #[schemars(with = "Publish")]
     pub(crate) publish: Spanned<Publish>,
+    /// How old an event may become before a model begins with it, such as `2s`, counted from its record's timestamp, so
+    /// that the time which it waited in Kafka counts. An older one is answered `expired`, without outputs and without a
+    /// model run. Without a deadline every event is scored, however old.
+    #[schemars(with = "Option<String>")]
+    pub(crate) deadline: Option<Spanned<String>>,
 }
 
 /// Model files; one variant is enough.
@@ -292,6 +297,10 @@ pub(crate) struct Lane {
     /// How long one model run may take, such as `30s`, which is the default. A run that takes longer hangs: the worker
     /// ends with exit code 8, and its records are read again.
     pub(crate) run_deadline: Option<String>,
+    /// Share of the events, such as `0.01`, whose answers are compared with those of the CPU while they flow, to notice a
+    /// device that answers something else. The CPU runs them once more, on a thread of its own. Without it, a device is
+    /// compared once, when it starts.
+    pub(crate) parity: Option<f64>,
     /// Model threads; by default from the CPU quota.
     pub(crate) model_threads: Option<usize>,
     /// The most that may be in flight in one worker.

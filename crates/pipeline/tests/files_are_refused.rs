@@ -161,7 +161,7 @@ fn a_refusal_begins_with_file_line_and_column_and_ends_with_the_remedy() {
         (
             "max_batch: 8 }",
             "max_batsch: 8 }",
-            "26:44: unknown field `max_batsch`, expected one of model, device, max_batch, window, partitions, run_deadline, model_threads, in_flight",
+            "26:44: unknown field `max_batsch`, expected one of model, device, max_batch, window, partitions, run_deadline, parity, model_threads, in_flight",
         ),
         ("from: orders", "from: order", "7:13: no source is called `order`; did you mean `orders`?"),
         (
@@ -235,6 +235,15 @@ fn limits_that_cannot_be_meant_are_refused_with_what_would_be_right() {
     for (deadline, says) in [("0s", "100ms to 600s"), ("2h", "100ms to 600s"), ("1000s", "such as `30s`")] {
         let error = refused(lane, &format!("max_batch: 8, run_deadline: {deadline} }}"));
         assert!(error.contains(says) && error.contains("run deadline"), "{error}");
+    }
+    for parity in ["0", "1.5", "-0.1", ".nan"] {
+        let error = refused(lane, &format!("max_batch: 8, parity: {parity} }}"));
+        assert!(error.contains("above 0 and at most 1"), "{error}");
+    }
+    let publish = "    publish:";
+    for deadline in ["0s", "1ms", "25h", "soon", "90000s"] {
+        let error = refused(publish, &format!("    deadline: {deadline}\n    publish:"));
+        assert!(error.contains("no deadline; write 10ms to 86400s"), "{error}");
     }
     let letters = "topic: shop.dead-letters }";
     for (limit, says) in
