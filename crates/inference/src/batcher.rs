@@ -81,6 +81,22 @@ impl<T> Batcher<T> {
         Some(batch)
     }
 
+    /// Takes out what is not to be run any more, with its task, in the order in which it arrived.
+    pub fn take(&mut self, mut unwanted: impl FnMut(&T) -> bool) -> Vec<(usize, T)> {
+        let mut taken = Vec::new();
+        for (task, queue) in self.queues.iter_mut().enumerate() {
+            let waiting = std::mem::take(&mut queue.waiting);
+            for one in waiting {
+                if unwanted(&one.tag) {
+                    taken.push((task, one.tag));
+                } else {
+                    queue.waiting.push_back(one);
+                }
+            }
+        }
+        taken
+    }
+
     /// Drops what the caller no longer wants answered, such as records of a partition that was taken away.
     pub fn retain(&mut self, mut wanted: impl FnMut(&T) -> bool) {
         for queue in &mut self.queues {

@@ -55,6 +55,8 @@ enum Step {
     Next(usize),
     /// Drops every tag that this divides.
     Drop(u64),
+    /// Takes out every tag that this divides.
+    Take(u64),
 }
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -62,6 +64,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         6 => (0..TASKS).prop_map(Step::Push),
         2 => (1..4_usize).prop_map(Step::Next),
         1 => (2..5_u64).prop_map(Step::Drop),
+        1 => (2..5_u64).prop_map(Step::Take),
     ];
     prop::collection::vec(step, 0..300)
 }
@@ -85,6 +88,14 @@ proptest! {
                 Step::Drop(divisor) => {
                     batcher.retain(|tag| tag % divisor != 0);
                     waiting.iter_mut().for_each(|tags| tags.retain(|tag| tag % divisor != 0));
+                }
+                Step::Take(divisor) => {
+                    let taken = batcher.take(|tag| tag % divisor == 0);
+                    let of = |(task, tags): (usize, &mut BTreeSet<u64>)| {
+                        tags.extract_if(.., |tag| tag % divisor == 0).map(|tag| (task, tag)).collect::<Vec<_>>()
+                    };
+                    let expected: Vec<_> = waiting.iter_mut().enumerate().flat_map(of).collect();
+                    prop_assert_eq!(taken, expected, "what is taken comes out with its task, in order");
                 }
                 Step::Next(idle) => {
                     let Some(batch) = batcher.next_for(idle) else {

@@ -12,6 +12,7 @@
 
 mod answer;
 mod error;
+mod expiry;
 pub mod metric_names;
 mod router;
 mod scorer;

@@ -19,6 +19,7 @@ use twinlane_record::{
 use crate::{
     Answers, Error, Read, Settled, Sources, Verdicts, Work,
     answer::{Target, now_ms},
+    expiry::{Expiry, TooOld},
     sources::SourceParts,
 };
 
@@ -63,6 +64,13 @@ pub struct Pending {
     route: Route,
     event_id: Arc<str>,
     carried: Carried,
+    too_old: Option<TooOld>,
+}
+
+impl Pending {
+    fn has_expired(&self) -> bool {
+        self.too_old.is_some_and(TooOld::has_come)
+    }
 }
 
 /// A route's name, as text and as headers carry it.
@@ -83,6 +91,7 @@ struct Task {
     variant: Arc<str>,
     answers_to: Target,
     carry: Vec<Arc<str>>,
+    deadline: Option<Duration>,
     parts: TaskParts,
 }
 
@@ -99,6 +108,7 @@ pub struct Scorer {
     /// Source topic → (route, position in `tasks`), for sources that are read directly.
     direct: HashMap<Arc<str>, (Route, usize)>,
     batcher: Batcher<Pending>,
+    expiry: Expiry,
     /// The last ones get the batches; those before them finish what they had begun.
     models: Vec<Models>,
     successors: Receiver<Models>,
@@ -150,6 +160,7 @@ impl Scorer {
                     variant: variant.clone(),
                     answers_to: answers.target(&task.publish.topic.name)?,
                     carry: task.publish.carry.clone(),
+                    deadline: task.deadline,
                     parts,
                 })
             })
@@ -182,6 +193,7 @@ impl Scorer {
             routes,
             direct,
             batcher,
+            expiry: Expiry::default(),
             models: vec![models.with_deadline(lane_plan.run_deadline)],
             successors,
             answers,
@@ -233,12 +245,18 @@ impl Scorer {
             }
         };
         let task = &self.tasks[at];
+        let too_old = TooOld::of(event.timestamp_ms, task.deadline);
+        let expired = too_old.is_some_and(TooOld::has_come);
         let encoded = match (&event.value, source.tombstones) {
             (None, Tombstones::Skip) => {
                 return Err(Box::new(Settled { ticket, verdict: Verdict::Skipped, output: None }));
             }
             (None, Tombstones::DeadLetter) => Err(Rejection::new(Reason::Tombstone, "the value is null")),
-            (Some(value), _) => source.decoder.decode(value).and_then(|decoded| Self::encode(task, &decoded)),
+            (Some(value), _) => source.decoder.decode(value).and_then(|decoded| {
+                // What no model will see needs no row.
+                let row = if expired { None } else { Some(task.parts.encoder.encode(&decoded.value)?) };
+                Ok((row, Self::carried(task, &decoded)))
+            }),
         };
         match encoded {
             Err(rejection) => {
@@ -248,20 +266,24 @@ impl Scorer {
             }
             Ok((row, carried)) => {
                 let event_id = origin.to_string().into();
-                let pending = Pending { ticket, event, origin, route, event_id, carried };
-                Ok(Admitted { task: at, pending, row })
+                let pending = Pending { ticket, event, origin, route, event_id, carried, too_old };
+                match row {
+                    Some(row) => Ok(Admitted { task: at, pending, row }),
+                    None => Err(Box::new(self.expired(at, pending))),
+                }
             }
         }
     }
 
-    fn encode(task: &Task, decoded: &Event) -> Result<(Row, Carried), Rejection> {
-        let row = task.parts.encoder.encode(&decoded.value)?;
-        let carried = task
-            .carry
-            .iter()
-            .map(|name| (name.clone(), decoded.value.path(name).cloned().unwrap_or(Value::Null)))
-            .collect();
-        Ok((row, carried))
+    fn carried(task: &Task, decoded: &Event) -> Carried {
+        let of = |name: &Arc<str>| decoded.value.path(name).cloned().unwrap_or(Value::Null);
+        task.carry.iter().map(|name| (name.clone(), of(name))).collect()
+    }
+
+    /// The answer for an event that is too old for the model that would have run it.
+    fn expired(&self, task: usize, pending: Pending) -> Settled {
+        let model = &self.serving().identities[task];
+        self.answer(&self.tasks[task], model, pending, Outcome::Expired, Vec::new(), None)
     }
 
     /// The batch that must come back first.
@@ -291,11 +313,12 @@ impl Scorer {
         }
     }
 
-    fn scored(
+    fn answer(
         &self,
         task: &Task,
         model: &ModelIdentity,
         pending: Pending,
+        outcome: Outcome,
         outputs: Vec<(Arc<str>, Output)>,
         run: Option<[SystemTime; 2]>,
     ) -> Settled {
@@ -320,7 +343,7 @@ impl Scorer {
             variant: task.variant.clone(),
             model_digest: model.digest.clone(),
             device: model.device.clone(),
-            outcome: Outcome::Scored,
+            outcome,
             outputs,
             carried: pending.carried,
             degraded: false,
@@ -333,7 +356,10 @@ impl Scorer {
             &task.answers_to,
             Some(task.parts.codec.encode(&scored)),
             carried_headers,
-            Verdict::Scored,
+            match outcome {
+                Outcome::Scored => Verdict::Scored,
+                Outcome::Expired => Verdict::Expired,
+            },
         )
     }
 }
@@ -343,7 +369,10 @@ impl Work for Scorer {
 
     fn receive(&mut self, ticket: Ticket, event: Envelope, verdicts: &mut Verdicts) {
         match self.admit(ticket, event) {
-            Ok(Admitted { task, pending, row }) => self.batcher.push(task, pending, row),
+            Ok(Admitted { task, pending, row }) => {
+                self.expiry.expect(pending.too_old);
+                self.batcher.push(task, pending, row);
+            }
             Err(settled) => verdicts.push(*settled),
         }
     }
@@ -372,7 +401,7 @@ impl Work for Scorer {
         });
         for (pending, result) in ran.tags.into_iter().zip(results) {
             verdicts.push(match result {
-                Ok(outputs) => self.scored(task, &model, pending, outputs, run),
+                Ok(outputs) => self.answer(task, &model, pending, Outcome::Scored, outputs, run),
                 Err(rejection) => self.answers.dead_letter(
                     Read { ticket: pending.ticket, event: &pending.event, origin: &pending.origin },
                     &rejection,
@@ -390,6 +419,26 @@ impl Work for Scorer {
         while let idle @ 1.. = sessions.idle() {
             let Some(batch) = self.batcher.next_for(idle) else { break };
             sessions.submit(batch);
+        }
+    }
+
+    fn expires_at(&self) -> Option<Instant> {
+        self.expiry.due()
+    }
+
+    /// Answers what became too old while it waited for a model, whatever that model is busy with.
+    fn expire(&mut self, verdicts: &mut Verdicts) {
+        self.expiry.looks();
+        let expiry = &mut self.expiry;
+        let expired = self.batcher.take(|pending| {
+            let expired = pending.has_expired();
+            if !expired {
+                expiry.expect(pending.too_old);
+            }
+            expired
+        });
+        for (task, pending) in expired {
+            verdicts.push(self.expired(task, pending));
         }
     }
 

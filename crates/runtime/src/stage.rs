@@ -151,7 +151,10 @@ impl<W: Work> Loop<'_, W> {
         let gauges = tick(GAUGES);
         while !self.closed {
             let due =
-                [self.delivery.wakes_at(Instant::now()), self.work.overdue_at()].into_iter().flatten().min();
+                [self.delivery.wakes_at(Instant::now()), self.work.overdue_at(), self.work.expires_at()]
+                    .into_iter()
+                    .flatten()
+                    .min();
             let wake = due.map_or_else(never, crossbeam_channel::at);
             select! {
                 recv(inbound) -> event => self.inbound(event.map_err(|_| Error::ThreadDied("consumer"))?)?,
@@ -169,6 +172,9 @@ impl<W: Work> Loop<'_, W> {
             }
             if self.work.overdue_at().is_some_and(|at| at <= Instant::now()) {
                 return Err(self.work.overdue());
+            }
+            if self.work.expires_at().is_some_and(|at| at <= Instant::now()) {
+                self.work.expire(&mut self.verdicts);
             }
             self.settle();
             self.work.dispatch();

@@ -38,6 +38,14 @@ pub trait Work: Send {
     /// Called at the end of every turn: hand queued work to whoever is idle.
     fn dispatch(&mut self);
 
+    /// When the first of what is queued becomes too old to be worth its work.
+    fn expires_at(&self) -> Option<Instant> {
+        None
+    }
+
+    /// Called when [`Work::expires_at`] has passed: settles what has become too old.
+    fn expire(&mut self, _verdicts: &mut Verdicts) {}
+
     /// Assignments have changed: forget queued work for which `current` is false.
     fn forget_stale(&mut self, current: &dyn Fn(Ticket) -> bool);
 
