@@ -88,6 +88,7 @@ fn fits(loaded: &LoadedPipeline, runtime: &OnnxRuntime, model: &Named<'_>) -> Re
         places: Some(&task.places),
         devices: &[Device::Cpu],
         max_batch: model.max_batch,
+        parity: None,
     };
     Ok(check_contract(runtime, &source)?.to_string())
 }

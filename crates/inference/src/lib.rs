@@ -24,6 +24,7 @@ mod parity;
 mod placement;
 mod sessions;
 mod signature;
+mod spot_check;
 mod threads;
 mod warm_up;
 

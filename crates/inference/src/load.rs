@@ -16,6 +16,7 @@ use crate::{
     parity,
     placement::{Placement, Profile},
     signature::Signature,
+    spot_check::SpotCheck,
     warm_up,
 };
 
@@ -36,6 +37,8 @@ pub struct ModelSource<'a> {
     pub devices: &'a [Device],
     /// Most rows per run.
     pub max_batch: usize,
+    /// The share of the rows, above 0 and at most 1, whose answers are compared with the CPU's while events flow.
+    pub parity: Option<f64>,
 }
 
 /// A loaded model, before threads take it.
@@ -48,6 +51,7 @@ pub(crate) struct Loaded {
     pub(crate) digest: Arc<str>,
     /// For a session in the place of one whose runs could not be captured.
     pub(crate) again: Again,
+    pub(crate) spot_check: Option<SpotCheck>,
 }
 
 /// Opens a model's session once more, without captures.
@@ -60,8 +64,12 @@ pub(crate) struct Again {
 
 impl Again {
     pub(crate) fn open(&self) -> Result<Session, String> {
+        self.open_on(self.device)
+    }
+
+    fn open_on(&self, device: Device) -> Result<Session, String> {
         let opener = Opener { runtime: &self.runtime, bytes: &self.bytes, captures: false };
-        opener.open(self.device, None).map(|opened| opened.session)
+        opener.open(device, None).map(|opened| opened.session)
     }
 }
 
@@ -103,7 +111,24 @@ pub(crate) fn load(
         sessions.push(opener.open(device, None).map_err(|why| cannot_load(source, why))?);
     }
     let again = Again { runtime: runtime.clone(), bytes: bytes.into(), device };
-    Ok(Loaded { sessions, binding, device, digest, again })
+    let spot_check = source.parity.map(|share| spot_check(source, share, &again, &binding)).transpose()?;
+    Ok(Loaded { sessions, binding, device, digest, again, spot_check })
+}
+
+/// What compares a share of the answers with those of a CPU session, which is there only for this.
+fn spot_check(
+    source: &ModelSource<'_>,
+    share: f64,
+    again: &Again,
+    binding: &Binding,
+) -> Result<SpotCheck, Error> {
+    let cannot = |why| cannot_load(source, format!("`parity` needs it on the CPU too: {why}"));
+    let mut cpu = again.open_on(Device::Cpu).map_err(cannot)?;
+    let binding = binding.clone();
+    Ok(SpotCheck::start(source.task, share, move |row| {
+        let mut answers = answers_of(&mut cpu, &binding, std::slice::from_ref(row))?;
+        answers.pop().ok_or_else(|| "the CPU gives no answer".to_owned())
+    }))
 }
 
 /// The first device of the list that works and runs the model, or why none does.

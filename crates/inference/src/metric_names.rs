@@ -1,7 +1,7 @@
 //! Names of the metrics that this crate records, and the handles that are looked up once per model.
 //! Dashboards depend on the names.
 
-use metrics::{Gauge, Histogram, gauge, histogram};
+use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 
 /// Histogram: events per model run. Label `task`.
 pub const BATCH_SIZE: &str = "twinlane_batch_size";
@@ -11,6 +11,13 @@ pub const RUN_SECONDS: &str = "twinlane_model_run_seconds";
 pub const DEVICE_IN_USE: &str = "twinlane_device_in_use";
 /// Counter: attempts to put other models in the place of those that run. Label `outcome`: `taken` or `refused`.
 pub const RELOADS: &str = "twinlane_model_reloads_total";
+
+/// Counter: answers of a device that were compared with the CPU's while events flowed. Label `task`.
+pub const PARITY_CHECKED: &str = "twinlane_parity_checked_total";
+/// Counter: those of them that lie outside of the tolerance. Label `task`.
+pub const PARITY_OUTSIDE: &str = "twinlane_parity_outside_total";
+/// Histogram: by how much a device's answer differs from the CPU's, in scores, or in parts of a number. Label `task`.
+pub const PARITY_DIFFERENCE: &str = "twinlane_parity_difference";
 
 pub(crate) struct ModelMetrics {
     pub(crate) batch_size: Histogram,
@@ -22,6 +29,22 @@ impl ModelMetrics {
         Self {
             batch_size: histogram!(BATCH_SIZE, "task" => task.to_owned()),
             run_seconds: histogram!(RUN_SECONDS, "task" => task.to_owned()),
+        }
+    }
+}
+
+pub(crate) struct ParityMetrics {
+    pub(crate) checked: Counter,
+    pub(crate) outside: Counter,
+    pub(crate) difference: Histogram,
+}
+
+impl ParityMetrics {
+    pub(crate) fn new(task: &str) -> Self {
+        Self {
+            checked: counter!(PARITY_CHECKED, "task" => task.to_owned()),
+            outside: counter!(PARITY_OUTSIDE, "task" => task.to_owned()),
+            difference: histogram!(PARITY_DIFFERENCE, "task" => task.to_owned()),
         }
     }
 }

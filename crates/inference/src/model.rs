@@ -21,6 +21,7 @@ use crate::{
     load::{self, Again, Loaded},
     metric_names::ModelMetrics,
     pack::Packer,
+    spot_check::SpotCheck,
     warm_up,
 };
 
@@ -45,6 +46,7 @@ pub struct Model {
     may_capture: Option<Again>,
     captures: Option<Captures>,
     metrics: ModelMetrics,
+    spot_check: Option<SpotCheck>,
 }
 
 impl Model {
@@ -61,7 +63,7 @@ impl Model {
         source: ModelSource<'_>,
         threads: impl Fn(Device) -> usize,
     ) -> Result<Vec<Self>, Error> {
-        let Loaded { sessions, binding, device, digest, again } =
+        let Loaded { sessions, binding, device, digest, again, spot_check } =
             load::load(runtime, &source, threads, true)?;
         let specs: Arc<[TensorSpec]> = source.inputs.into();
         sessions
@@ -81,6 +83,7 @@ impl Model {
                     may_capture: captures.then(|| again.clone()),
                     captures: None,
                     metrics: ModelMetrics::new(source.task),
+                    spot_check: spot_check.clone(),
                 })
             })
             .collect()
@@ -201,7 +204,11 @@ impl Model {
         self.metrics.batch_size.record(rows.len() as f64);
         self.metrics.run_seconds.record(started.elapsed().as_secs_f64());
         // A row without an answer makes the answers fewer than the rows, which the caller refuses.
-        Ok(answers.into_iter().flatten().collect())
+        let answers: Vec<Answer> = answers.into_iter().flatten().collect();
+        if let Some(check) = &self.spot_check {
+            check.see(rows, &answers);
+        }
+        Ok(answers)
     }
 
     /// A failed batch, cut into halves until each failure is one row's.

@@ -57,6 +57,7 @@ dead_letters: { topic: dead }
         places: Some(&task.places),
         devices: &[Device::Cpu],
         max_batch: 8,
+        parity: None,
     };
     let Err(Error::Contract { problems, .. }) = check_contract(&runtime(), &source) else {
         panic!("it does not fit")
@@ -100,6 +101,7 @@ fn a_batch_of_one_runs_when_the_lane_batches_nothing() {
         places: None,
         devices: &[Device::Cpu],
         max_batch,
+        parity: None,
     };
     assert!(
         matches!(Model::load(&runtime(), source(32)), Err(Error::Contract { problems, .. }) if problems.len() == 2)
@@ -118,6 +120,7 @@ fn checking_gives_the_digest_that_answers_will_carry() {
         places: None,
         devices: &[Device::Cuda],
         max_batch: 8,
+        parity: None,
     };
     let checked = check_contract(&runtime(), &source).unwrap();
     assert_eq!(&checked, load("linear", &inputs, &outputs).unwrap().digest());
@@ -151,6 +154,7 @@ fn a_file_that_is_no_model_or_not_there_is_named() {
             places: None,
             devices,
             max_batch: 8,
+            parity: None,
         };
         Model::load(&runtime(), source).unwrap_err()
     };
@@ -174,6 +178,7 @@ fn several_threads_share_one_reading_of_the_file() {
         places: None,
         devices: &[Device::Cpu],
         max_batch: 8,
+        parity: None,
     };
     let mut models = Model::load_for(&runtime(), source, |_| 3).unwrap();
     assert_eq!(models.len(), 3);

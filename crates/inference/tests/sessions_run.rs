@@ -15,8 +15,16 @@ fn two_tasks_on_two_threads_answer_every_event_once() {
     let outputs = [output("y", OutputKind::Number)];
     let load = |(path, inputs): &(std::path::PathBuf, [_; 1])| {
         let devices = &[Device::Cpu];
-        let source =
-            ModelSource { task: "t", path, inputs, outputs: &outputs, places: None, devices, max_batch: 16 };
+        let source = ModelSource {
+            task: "t",
+            path,
+            inputs,
+            outputs: &outputs,
+            places: None,
+            devices,
+            max_batch: 16,
+            parity: None,
+        };
         Model::load_for(&runtime(), source, |_| 2).unwrap()
     };
     let per_thread = load(&linear).into_iter().zip(load(&root)).map(|(linear, root)| vec![linear, root]);

@@ -105,6 +105,7 @@ fn a_score_is_its_events_own(task: &str, variant: Variant, samples: &str) {
         places: Some(&task.places),
         devices: &[Device::Cpu],
         max_batch: 256,
+        parity: None,
     };
     let mut model = Model::load(&runtime(), source).expect("it fits its pipeline");
 

@@ -62,8 +62,8 @@ async fn startup(State(facts): State<Arc<Facts>>) -> StatusCode {
 }
 
 /// Ready: models warm and every stage in its group, be it with zero partitions, and none of its partitions held because
-/// nearly all of its records became dead letters. The body says what is not; and, with those that run all being well, why the
-/// last change of models was refused.
+/// nearly all of its records became dead letters. The body says what is not; and, with those that run all being well, which of
+/// them run on another device than the first of their list, and why the last change of models was refused.
 async fn ready(State(facts): State<Arc<Facts>>) -> (StatusCode, String) {
     let mut reasons = Vec::new();
     if !facts.started.load(Ordering::Acquire) {
@@ -81,6 +81,9 @@ async fn ready(State(facts): State<Arc<Facts>>) -> (StatusCode, String) {
     let status = as_status(reasons.is_empty());
     if reasons.is_empty() {
         reasons.push("ready".to_owned());
+    }
+    if let Some(reload) = &facts.reload {
+        reasons.extend(reload.fallen_back());
     }
     if let Some(why) = facts.reload.as_ref().and_then(|reload| reload.refused()) {
         reasons.push(format!("the last change of models was refused: {why}"));

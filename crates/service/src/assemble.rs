@@ -283,6 +283,7 @@ pub(crate) fn models(
             places: Some(&task.places),
             devices: &of_lane.devices,
             max_batch: of_lane.max_batch.get(),
+            parity: of_lane.parity,
         };
         let mut models = Model::load_for(&runtime, source, threads)?;
         if let Some(model) = models.first_mut() {

@@ -29,6 +29,10 @@ const LOOK: Duration = Duration::from_secs(1);
 /// What the admin port says about models, and how SIGHUP gets here.
 #[derive(Default)]
 pub(crate) struct Reload {
+    /// Of the lane, in the order of its models.
+    tasks: Vec<Arc<str>>,
+    /// The first device of the lane's list.
+    wanted: &'static str,
     serving: Mutex<Vec<ModelIdentity>>,
     /// Why the last change was refused; `None` once one was taken.
     refused: Mutex<Option<String>>,
@@ -50,12 +54,29 @@ impl Reload {
         lock(&self.refused).clone()
     }
 
+    /// Models that run on another device than the first of the lane's list, a sentence each.
+    pub(crate) fn fallen_back(&self) -> Vec<String> {
+        let models = lock(&self.serving);
+        let elsewhere = self.tasks.iter().zip(&*models).filter(|(_, model)| &*model.device != self.wanted);
+        elsewhere
+            .map(|(task, model)| {
+                let (device, wanted) = (&model.device, self.wanted);
+                format!("task {task} runs on {device}, because {wanted} does not work here; the log says why")
+            })
+            .collect()
+    }
+
     /// Models that run, and what was refused.
     pub(crate) fn status(&self) -> Value {
         let models = lock(&self.serving);
-        let models: Vec<_> = models
+        let models: Vec<_> = self
+            .tasks
             .iter()
-            .map(|model| json!({ "digest": &*model.digest, "device": &*model.device }))
+            .zip(&*models)
+            .map(|(task, model)| {
+                let fell_back = &*model.device != self.wanted;
+                json!({ "task": &**task, "digest": &*model.digest, "device": &*model.device, "fell_back": fell_back })
+            })
             .collect();
         json!({ "models": models, "refused_change": self.refused() })
     }
@@ -85,7 +106,12 @@ pub(crate) fn watch(
     lane: LaneName,
     serving: Serving,
 ) -> Result<Arc<Reload>, Failure> {
-    let state = Arc::new(Reload::default());
+    let (mut tasks, mut wanted) = (Vec::new(), "");
+    if let Some(of_lane) = loaded.plan.lane(lane) {
+        tasks.extend(of_lane.tasks.iter().map(|&task| loaded.plan.tasks[task].name.clone()));
+        wanted = of_lane.devices.first().map_or("", |device| device.as_str());
+    }
+    let state = Arc::new(Reload { tasks, wanted, ..Reload::default() });
     lock(&state.serving).clone_from(&serving.identities);
     let files = assemble::model_files(&loaded, lane)?;
     let watcher = Watcher { loaded, settings, lane, serving, files, state: state.clone() };

@@ -103,6 +103,7 @@ impl Subject<'_> {
             places: None,
             devices: &self.devices,
             max_batch,
+            parity: None,
         }
     }
 }

@@ -53,7 +53,16 @@ pub(crate) fn load_on(
     let path = path(name);
     Model::load(
         &runtime(),
-        ModelSource { task: name, path: &path, inputs, outputs, places: None, devices, max_batch: 32 },
+        ModelSource {
+            task: name,
+            path: &path,
+            inputs,
+            outputs,
+            places: None,
+            devices,
+            max_batch: 32,
+            parity: None,
+        },
     )
 }
 
