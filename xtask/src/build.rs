@@ -22,7 +22,11 @@ const LOAD: &str = "twinlane-load";
 /// The tests that start the binaries of other packages, which `cargo test` alone would not build.
 const WHOLE_SERVICE_TESTS: &str = "twinlane-tests";
 
-/// Builds all tests, starts the Kafka that they share, and runs them.
+/// The test that waits for ten minutes; see its file.
+const LONG_TEST: &str = "brokers_away";
+
+/// Builds all tests, starts the Kafka that they share, and runs them. Where all are asked for, so is the one that takes
+/// eleven minutes: most of them it waits, so it runs beside the others.
 pub(crate) fn test(arguments: &[String], runtime: &Path, interrupt: &Interrupt) -> Result<ExitCode> {
     let selection = Selection::of(arguments);
 
@@ -45,16 +49,57 @@ pub(crate) fn test(arguments: &[String], runtime: &Path, interrupt: &Interrupt) 
     // Only now, so that no test meets a Kafka that compilers have kept from running.
     let mut kafka = start_kafka()?;
     let scratch = Scratch::new()?;
-    let mut tests = cargo();
-    tests.arg("test").args(selection.scope()).args(arguments);
-    tests.env(SHARED_BROKER, kafka.bootstrap()).env("ORT_DYLIB_PATH", runtime).env("TMPDIR", scratch.path());
-    let failed = run("cargo test", tests, Some(scratch.path()), interrupt)?;
+    let bootstrap = kafka.bootstrap().to_owned();
+    let tests = || {
+        let mut tests = cargo();
+        tests.arg("test").args(selection.scope());
+        tests.env(SHARED_BROKER, &bootstrap).env("ORT_DYLIB_PATH", runtime);
+        tests.env("TMPDIR", scratch.path());
+        tests
+    };
+    let long = if arguments.is_empty() { Some(LongTest::start(tests(), scratch.path())?) } else { None };
+    let mut asked = tests();
+    asked.args(arguments);
+    let failed = run("cargo test", asked, Some(scratch.path()), interrupt)?;
     if failed.is_some() {
         // The tests could only say that nobody answered.
         kafka.check_running()?;
     }
     kafka.stop();
-    Ok(failed.unwrap_or(ExitCode::SUCCESS))
+    match (failed, long) {
+        (Some(failed), _) => Ok(failed),
+        (None, Some(long)) => long.wait(interrupt),
+        (None, None) => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// A test that runs beside the others. When this is dropped, it ends.
+struct LongTest {
+    process: Process,
+    log: PathBuf,
+}
+
+impl LongTest {
+    fn start(mut tests: Command, folder: &Path) -> Result<Self> {
+        progress::say(&format!("the test `{LONG_TEST}` takes eleven minutes; it runs beside the others"));
+        tests.args(["--test", LONG_TEST, "--", "--ignored", "--nocapture"]);
+        let log = folder.join(format!("{LONG_TEST}.log"));
+        Ok(Self { process: Process::start(LONG_TEST, tests, &log, None)?, log })
+    }
+
+    /// Waits for it, and shows what it said.
+    fn wait(mut self, interrupt: &Interrupt) -> Result<ExitCode> {
+        if self.process.ended().is_none() {
+            progress::say(&format!("all others have passed; waiting for `{LONG_TEST}`"));
+        }
+        if interrupt.or(|| self.process.ended()).is_none() {
+            bail!("interrupted");
+        }
+        let status = self.process.wait()?;
+        let said = std::fs::read_to_string(&self.log).context("reading what the long test said")?;
+        print!("{said}");
+        Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
 }
 
 /// Builds the services and the demo, and becomes the demo.

@@ -1,0 +1,75 @@
+//! Brokers that are away for ten minutes, longer than every time-out of a client but those for metadata and retention,
+//! cost the lag that they cost: services live on, and every event is answered once.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use twinlane_testkit::{
+    broker::{Broker, BrokerOptions, Coordinated},
+    checker::{Checker, Expected},
+    wait,
+};
+use twinlane_tests::{Event, PARTITIONS, Shop};
+
+const AWAY: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_secs(60);
+/// While nobody answers, a service tries a few times a second.
+const MOST_CPU: Duration = Duration::from_secs(30);
+
+fn event(number: u32) -> Event {
+    let (source, value) = match number % 3 {
+        0 => ("events", json!({ "kind": "order", "id": number, "recent": [{ "amount": 1.5, "age_s": 2 }] })),
+        1 => ("events", json!({ "kind": "click", "id": number, "a": number % 5, "b": 1.5, "c": -2 })),
+        _ => ("reviews", json!({ "id": number, "stars": number % 6, "helpful": true, "at": 0 })),
+    };
+    Event {
+        id: number,
+        source,
+        partition: number as i32 % PARTITIONS,
+        key: None,
+        value: Some(value.to_string().into_bytes()),
+        expected: Expected::Answer,
+        reason: None,
+    }
+}
+
+#[test]
+#[ignore = "takes eleven minutes; `cargo xtask test` runs it beside the others"]
+fn brokers_that_are_away_for_ten_minutes_cost_nothing_but_time() {
+    let mut broker = Broker::start_own(&BrokerOptions::default()).expect("a Kafka of its own");
+    let shop = Shop::open_at(broker.bootstrap());
+    let mut services =
+        ["router", "precision-worker", "throughput-worker"].map(|name| shop.start_with(name, 0, "").0);
+    let mut account = Checker::new();
+    // Enough to be in the middle of it when the broker dies.
+    shop.produce(&(0..60_000).map(event).collect::<Vec<_>>(), &mut account);
+    wait::until(PATIENCE, || (shop.committed("scores.orders") > 0).then_some(())).expect("it flows");
+    broker.kill_node(0);
+    let before = services.each_mut().map(|service| service.process().cpu_time().expect("it runs"));
+    let back = Instant::now() + AWAY;
+    while Instant::now() < back {
+        wait::pause_for(Duration::from_secs(5).min(back.saturating_duration_since(Instant::now())));
+        for service in &mut services {
+            service.check_running().unwrap_or_else(|e| panic!("{e}\n{}", service.output()));
+        }
+    }
+    for (service, before) in services.iter_mut().zip(before) {
+        let spent = service.process().cpu_time().expect("it runs") - before;
+        assert!(spent < MOST_CPU, "{spent:?} of CPU while nobody answered");
+    }
+
+    broker.restart_missing().expect("the broker comes back");
+    let group = shop.topic("precision");
+    broker.wait_for_coordinators(&[Coordinated::Group(&group)], PATIENCE).expect("a coordinator");
+    let returned = Instant::now();
+    let answered = shop.committed("scores.orders");
+    wait::until(PATIENCE, || (shop.committed("scores.orders") > answered).then_some(()))
+        .expect("answers flow again");
+    println!("answers flow {:.1} s after the broker is back", returned.elapsed().as_secs_f64());
+    let verdict = shop.verdict(&mut account);
+    assert!(verdict.is_clean(), "{verdict:#?}");
+    for service in &mut services {
+        service.check_running().unwrap_or_else(|e| panic!("{e}\n{}", service.output()));
+        assert_eq!(service.stop(Duration::from_secs(5)), Some(0), "{}", service.output());
+    }
+}
