@@ -1,6 +1,8 @@
 //! The account of a stream: when each event was due, and when its answer could be read. Either may be told first.
 
 use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use hdrhistogram::Histogram;
@@ -25,6 +27,14 @@ pub(crate) struct Answer {
     pub(crate) moments: Option<Moments>,
 }
 
+/// Whether a model is being changed, and microseconds by lane: the latencies while none is, and while one is.
+#[derive(Debug)]
+struct Changes {
+    under_way: Arc<AtomicBool>,
+    quiet: Vec<Histogram<u64>>,
+    changing: Vec<Histogram<u64>>,
+}
+
 /// Events by partition and offset of their source topic.
 #[derive(Debug)]
 pub(crate) struct Account {
@@ -38,6 +48,8 @@ pub(crate) struct Account {
     /// Microseconds, by lane: the latencies since [`Account::recent`] was told to forget.
     recent: Vec<Histogram<u64>>,
     breakdowns: Vec<Breakdown>,
+    /// Latencies while models are changed, and while none is.
+    changes: Option<Changes>,
     /// A moment on both clocks.
     epoch: (Instant, i64),
 }
@@ -59,8 +71,22 @@ impl Account {
             recent: all(),
             through: vec![0; lanes],
             breakdowns: (0..lanes).map(|_| Breakdown::new()).collect(),
+            changes: None,
             epoch: (Instant::now(), since.as_micros() as i64),
         }
+    }
+
+    /// Latencies are kept apart by what `under_way` says when the answer is read.
+    pub(crate) fn with_changes(mut self, under_way: Arc<AtomicBool>) -> Self {
+        let lanes = self.latencies.len();
+        let all = || (0..lanes).map(|_| histogram()).collect();
+        self.changes = Some(Changes { under_way, quiet: all(), changing: all() });
+        self
+    }
+
+    /// The latencies of a lane while no model was changed, and while one was.
+    pub(crate) fn by_change(&self, lane: usize) -> Option<[&Histogram<u64>; 2]> {
+        self.changes.as_ref().map(|changes| [&changes.quiet[lane], &changes.changing[lane]])
     }
 
     /// The event that stands there was due at this moment.
@@ -85,6 +111,10 @@ impl Account {
             let latency = read.saturating_duration_since(due).as_micros() as u64;
             self.latencies[lane].saturating_record(latency.max(1));
             self.recent[lane].saturating_record(latency.max(1));
+            if let Some(Changes { under_way, quiet, changing }) = &mut self.changes {
+                let of = if under_way.load(Ordering::Acquire) { changing } else { quiet };
+                of[lane].saturating_record(latency.max(1));
+            }
             if let Some(moments) = moments {
                 let [due, read] = [due, read].map(|moment| self.on_the_wall(moment));
                 self.breakdowns[lane].add(due, moments, read);

@@ -78,7 +78,7 @@ pub(crate) struct Filled {
 impl Filled {
     /// Starts a broker and fills the topic.
     pub(crate) fn start(drain: &Drain, cores: &Cores, data: &Path) -> Result<Self> {
-        let events = drain.workload.events(data, drain.events, None)?;
+        let events = drain.workload.records(data, drain.events)?;
         let broker = Broker::start_own(&BrokerOptions::default())?;
         for process in broker.process_ids() {
             cores.put_aside(process)?;
@@ -89,8 +89,8 @@ impl Filled {
         }
         let producer = Producer::new(bootstrap)?;
         let mut bytes = 0;
-        for event in &events {
-            let (key, value) = (event.key.as_bytes(), event.payload.as_slice());
+        for (key, value) in &events {
+            let (key, value) = (key.as_bytes(), value.as_slice());
             bytes += key.len() + value.len();
             let event = Outgoing { topic: SOURCE, key: Some(key), value: Some(value), ..Default::default() };
             producer.send(&event, ())?;

@@ -5,6 +5,7 @@ mod account;
 mod arrivals;
 mod breakdown;
 mod capacity;
+mod changes;
 mod compare;
 mod cores;
 mod course;

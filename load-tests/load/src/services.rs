@@ -77,6 +77,11 @@ impl Running {
         self.ready
     }
 
+    /// Where it answers about itself.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
     /// The operating system's number for it.
     pub(crate) fn process(&mut self) -> u32 {
         self.service.process().id()

@@ -51,6 +51,9 @@ pub(crate) struct Stream {
     /// Services note when they had an event, so that the report can say where its time went.
     #[serde(default)]
     pub(crate) breakdown: bool,
+    /// So often, in seconds, the model is replaced by the same one under another digest, the first time so long after the
+    /// warm-up. Answers meanwhile are also counted apart.
+    pub(crate) changes_every_s: Option<f64>,
     /// The services are started together with the stream, not before.
     #[serde(default)]
     pub(crate) from_nothing: bool,
@@ -129,9 +132,17 @@ pub(crate) fn run(stream: &Stream, place: &Place<'_>, report: &mut Report) -> Re
     let plan = plan(stream, scale, place.data)?;
     let count = plan.len();
     let mut system = System::prepare(name, stream.workload, stream.breakdown, place)?;
+    let every = stream.changes_every_s.map(Duration::from_secs_f64);
+    ensure!(every.is_none() || !stream.from_nothing, "{name}: models are changed where services run already");
+    if every.is_some() {
+        system.own_model()?;
+    }
     if !stream.from_nothing {
         system.start_services(place)?;
         system.wait_until_ready(report)?;
+    }
+    if let Some(every) = every {
+        system.start_changes(Duration::from_secs_f64(stream.warm_up_seconds) + every, every)?;
     }
     say(&format!("{name}: {count} events within {:.0} s", stream.seconds));
     let flow = flow(name, plan, stream.warm_up_seconds, &mut system, place)?;
@@ -147,10 +158,18 @@ pub(crate) fn run(stream: &Stream, place: &Place<'_>, report: &mut Report) -> Re
             report.figure(format!("{name}.{topic}.{says}_ms"), ms);
         }
         report.figure(format!("{name}.{topic}.events"), latencies.len() as f64);
+        for (latencies, when) in flow.account.by_change(lane).into_iter().flatten().zip(["quiet", "changing"])
+        {
+            let ms = latencies.value_at_quantile(0.99) as f64 / 1000.0;
+            report.figure(format!("{name}.{topic}.{when}.p99_ms"), ms);
+        }
         flow.account.breakdown(lane).note(&format!("{name}.{topic}"), report);
     }
     flow.course.note(name, count as f64 / stream.seconds, stream.warm_up_seconds, report);
     flow.course.plot(name, &flow.account, outputs, report);
+    if let Some(changes) = system.changes.take() {
+        changes.end(name, report)?;
+    }
     system.stop(report)
 }
 
@@ -184,6 +203,9 @@ pub(crate) fn flow(
     let lanes = answers.lanes();
     let mut course = Course::new(lanes, &system.services);
     let mut account = Account::new(lanes, counted);
+    if let Some(changes) = &system.changes {
+        account = account.with_changes(changes.under_way());
+    }
     let (mut pulse, mut sampled, mut last) = (Pulse::new(), began, Instant::now());
     let (mut sent, mut ended) = (0, false);
     while account.through() < count {

@@ -10,10 +10,13 @@ use twinlane_testkit::{Broker, BrokerOptions, client};
 
 use crate::account::{Account, Answer};
 use crate::breakdown::Moments;
+use crate::changes::Changes;
 use crate::report::Report;
 use crate::saturate::Place;
 use crate::services::{How, Running};
 use crate::workload::{PARTITIONS, SOURCE, Workload};
+
+const OWN_MODEL: &str = "own.onnx";
 
 /// A broker, and the services of a workload, once they are started.
 pub(crate) struct System {
@@ -24,7 +27,8 @@ pub(crate) struct System {
     pub(crate) logs: PathBuf,
     pipeline: PathBuf,
     timings: bool,
-    _folder: tempfile::TempDir,
+    pub(crate) changes: Option<Changes>,
+    folder: tempfile::TempDir,
 }
 
 impl System {
@@ -44,8 +48,23 @@ impl System {
             logs: place.out.join("logs"),
             pipeline,
             timings,
-            _folder: folder,
+            changes: None,
+            folder,
         })
+    }
+
+    /// Replaces the model that [`System::own_model`] made after each `every`, for the first time after `first`.
+    pub(crate) fn start_changes(&mut self, first: Duration, every: Duration) -> Result<()> {
+        let worker = self.services.iter().find(|service| service.name != "router");
+        let admin = worker.context("a service with a model runs")?.admin();
+        self.changes = Some(Changes::start(self.folder.path().join(OWN_MODEL), admin, first, every)?);
+        Ok(())
+    }
+
+    /// Lets the pipeline name a copy of its model.
+    pub(crate) fn own_model(&mut self) -> Result<()> {
+        let copy = self.folder.path().join(OWN_MODEL);
+        self.workload.replace_model(&self.pipeline, &copy)
     }
 
     /// Starts the services, and does not wait for them.

@@ -1,4 +1,4 @@
-//! What a service is given to do: the events, and a pipeline file made from the reference pipeline, so that tensors and
+//! What a service is given to do: the events, and a pipeline file made from a reference pipeline, so that tensors and
 //! models are the same and cannot drift apart.
 
 use std::path::{Path, PathBuf};
@@ -8,8 +8,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use twinlane_replay::{ReferenceEvent, Task, reference_events};
 
-/// The reference pipeline's folder.
+/// The reference pipelines' folders.
 const COMMERCE: &str = "pipelines/commerce";
+const REVIEWS: &str = "pipelines/reviews";
+/// Its texts, as `cargo xtask models reviews` writes them.
+const TEXTS: &str = "pipelines/reviews/models/events.jsonl";
 /// A model of one MatMul.
 const TRIVIAL: &str = "crates/inference/tests/models/linear.onnx";
 /// Partitions of every topic, those of the lanes and outputs included.
@@ -29,6 +32,10 @@ pub(crate) enum Workload {
     Purchases,
     /// Purchases, read by the precision worker itself; a model of one MatMul.
     Trivial,
+    /// Texts, read by the throughput worker itself; the distilled model, in int8.
+    Posts,
+    /// Texts, read by the precision worker itself; the full model.
+    Reviews,
     /// Orders and purchases mixed, and a rule for each that looks at the schema alone; both in one lane.
     RoutedBySchema,
     /// The same, and the rules look at fields of the event.
@@ -46,6 +53,8 @@ impl Workload {
             Self::Orders => Some(("order-risk", "full")),
             Self::Purchases => Some(("repeat-purchase", "distilled")),
             Self::Trivial => Some(("trivial", "full")),
+            Self::Posts => Some(("sentiment", "distilled")),
+            Self::Reviews => Some(("sentiment", "full")),
             _ => None,
         }
     }
@@ -53,19 +62,28 @@ impl Workload {
     /// Bytes of that model's file.
     pub(crate) fn model_bytes(self, pipeline: &Path) -> Result<Option<u64>> {
         let Some((task, variant)) = self.model() else { return Ok(None) };
-        let text =
-            std::fs::read_to_string(pipeline).with_context(|| format!("reading {}", pipeline.display()))?;
-        let pipeline: Value = serde_json::from_str(&text).context("the pipeline file was written as JSON")?;
+        let pipeline = read_pipeline(pipeline)?;
         let model = pipeline["tasks"][task]["models"][variant].as_str().context("the task has this model")?;
         let model = std::fs::metadata(model).with_context(|| format!("looking at {model}"))?;
         Ok(Some(model.len()))
     }
 
+    /// Lets a pipeline file name a copy of its model, and makes the copy.
+    pub(crate) fn replace_model(self, pipeline: &Path, copy: &Path) -> Result<()> {
+        let (task, variant) = self.model().context("a workload with one model is needed")?;
+        let mut file = read_pipeline(pipeline)?;
+        let model = &mut file["tasks"][task]["models"][variant];
+        let from = model.as_str().context("the task has this model")?;
+        std::fs::copy(from, copy).with_context(|| format!("copying {from}"))?;
+        *model = copy.to_string_lossy().into();
+        write_pipeline(pipeline, &file)
+    }
+
     /// The service that works.
     pub(crate) fn service(self) -> &'static str {
         match self {
-            Self::Orders | Self::Trivial => "precision-worker",
-            Self::Purchases => "throughput-worker",
+            Self::Orders | Self::Trivial | Self::Reviews => "precision-worker",
+            Self::Purchases | Self::Posts => "throughput-worker",
             _ => "router",
         }
     }
@@ -76,6 +94,7 @@ impl Workload {
             Self::Orders => &["load.scores.order-risk"],
             Self::Purchases => &["load.scores.repeat-purchase"],
             Self::Trivial => &["load.scores.trivial"],
+            Self::Posts | Self::Reviews => &["load.scores.sentiment"],
             Self::RoutedBySchema | Self::RoutedByFields | Self::RoutedToOneLane => {
                 &["load.precision.order-risk", "load.precision.repeat-purchase"]
             }
@@ -86,7 +105,7 @@ impl Workload {
     /// The topics with the answers, when all services run.
     pub(crate) fn scores(self) -> &'static [&'static str] {
         match self {
-            Self::Orders | Self::Purchases | Self::Trivial => self.outputs(),
+            Self::Orders | Self::Purchases | Self::Trivial | Self::Posts | Self::Reviews => self.outputs(),
             _ => &["load.scores.order-risk", "load.scores.repeat-purchase"],
         }
     }
@@ -94,13 +113,26 @@ impl Workload {
     /// All services that it takes to answer its events.
     pub(crate) fn services(self) -> &'static [&'static str] {
         match self {
-            Self::Orders | Self::Trivial => &["precision-worker"],
-            Self::Purchases => &["throughput-worker"],
+            Self::Orders | Self::Trivial | Self::Reviews => &["precision-worker"],
+            Self::Purchases | Self::Posts => &["throughput-worker"],
             Self::RoutedBySchema | Self::RoutedByFields | Self::RoutedToOneLane => {
                 &["router", "precision-worker"]
             }
             Self::RoutedToTwoLanes => &["router", "precision-worker", "throughput-worker"],
         }
+    }
+
+    /// Keys and values of so many events; where there are fewer, they come again.
+    pub(crate) fn records(self, data: &Path, count: usize) -> Result<Vec<(String, Vec<u8>)>> {
+        if self.is_texts() {
+            return Ok(texts()?.into_iter().cycle().take(count).collect());
+        }
+        let events = self.events(data, count, None)?;
+        Ok(events.into_iter().map(|event| (event.key, event.payload)).collect())
+    }
+
+    fn is_texts(self) -> bool {
+        matches!(self, Self::Posts | Self::Reviews)
     }
 
     /// So many events, taken evenly from the data, whose histories grow with time; where it has fewer, it begins again.
@@ -112,6 +144,7 @@ impl Workload {
         count: usize,
         orders: Option<f64>,
     ) -> Result<Vec<ReferenceEvent>> {
+        ensure!(!self.is_texts(), "texts are drained only");
         let only = self.only();
         let of = |task: Option<Task>| -> Result<Vec<_>> {
             let all = events(data, task)?;
@@ -148,7 +181,7 @@ impl Workload {
     /// How many routes its pipeline needs.
     pub(crate) fn routes(self) -> usize {
         match self {
-            Self::Orders | Self::Purchases | Self::Trivial => 1,
+            Self::Orders | Self::Purchases | Self::Trivial | Self::Posts | Self::Reviews => 1,
             _ => 2,
         }
     }
@@ -161,26 +194,25 @@ impl Workload {
             routes == self.routes() || self.routes() == 2,
             "only the router's workloads can have more routes"
         );
-        let home = Path::new(COMMERCE).canonicalize().context("run this in the repository")?;
+        let home = if self.is_texts() { REVIEWS } else { COMMERCE };
+        let home = Path::new(home).canonicalize().context("run this in the repository")?;
         let file = home.join("pipeline.yaml");
         let text = std::fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
         let text = text
             .replace("models/", &format!("{}/models/", home.display()))
             .replace("vocabularies/", &format!("{}/vocabularies/", home.display()));
-        let commerce: Value =
+        let reference: Value =
             serde_saphyr::from_str(&text).with_context(|| format!("reading {}", file.display()))?;
         let trivial = Path::new(TRIVIAL).canonicalize().context("run this in the repository")?;
-        let pipeline = self.pipeline(&commerce, &trivial, routes - self.routes());
+        let pipeline = self.pipeline(&reference, &trivial, routes - self.routes());
         let file = folder.join("pipeline.yaml");
-        // JSON is YAML.
-        std::fs::write(&file, serde_json::to_string_pretty(&pipeline).context("writing JSON")?)
-            .with_context(|| format!("writing {}", file.display()))?;
+        write_pipeline(&file, &pipeline)?;
         Ok(file)
     }
 
-    fn pipeline(self, commerce: &Value, trivial: &Path, more_routes: usize) -> Value {
+    fn pipeline(self, reference: &Value, trivial: &Path, more_routes: usize) -> Value {
         let task = |name: &str| {
-            let mut task = commerce["tasks"][name].clone();
+            let mut task = reference["tasks"][name].clone();
             task["publish"]["topic"] = format!("load.scores.{name}").into();
             task["publish"]["partitions"] = PARTITIONS.into();
             task
@@ -195,6 +227,12 @@ impl Workload {
                 json!(["purchase"]),
                 json!({"repeat-purchase": task("repeat-purchase")}),
                 json!([{"from": "events", "task": "repeat-purchase", "lane": "throughput"}]),
+            ),
+            Self::Posts | Self::Reviews => (
+                json!([]),
+                json!({"sentiment": task("sentiment")}),
+                json!([{"from": "events", "task": "sentiment",
+                        "lane": if self == Self::Posts { "throughput" } else { "precision" }}]),
             ),
             Self::Trivial => (
                 json!(["purchase"]),
@@ -237,7 +275,7 @@ impl Workload {
             }
         };
         let lane = |name: &str| {
-            let mut lane = commerce["lanes"][name].clone();
+            let mut lane = reference["lanes"][name].clone();
             lane["device"] = json!(["cpu"]);
             lane["model_threads"] = 1.into();
             lane["partitions"] = PARTITIONS.into();
@@ -250,15 +288,40 @@ impl Workload {
                 lanes[name] = lane(name);
             }
         }
+        let format = if self.is_texts() { "json" } else { "avro" };
         json!({
             "pipeline": PIPELINE,
-            "sources": {"events": {"topic": SOURCE, "format": "avro", "schemas": schemas, "tombstones": "skip"}},
+            "sources": {"events": {"topic": SOURCE, "format": format, "schemas": schemas, "tombstones": "skip"}},
             "routes": routes,
             "tasks": tasks,
             "lanes": lanes,
             "dead_letters": {"topic": "load.dead-letters", "partitions": PARTITIONS},
         })
     }
+}
+
+/// Keys and values of all texts.
+fn texts() -> Result<Vec<(String, Vec<u8>)>> {
+    let lines = std::fs::read_to_string(TEXTS);
+    let lines =
+        lines.with_context(|| format!("reading {TEXTS}, which `cargo xtask models reviews` writes"))?;
+    let event = |line: &str| {
+        let line: Value = serde_json::from_str(line).context("a line is JSON")?;
+        let event = &line["event"];
+        Ok((event["id"].as_str().context("a text has an id")?.to_owned(), event.to_string().into_bytes()))
+    };
+    lines.lines().map(event).collect()
+}
+
+fn read_pipeline(file: &Path) -> Result<Value> {
+    let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
+    serde_json::from_str(&text).context("the pipeline file was written as JSON")
+}
+
+/// JSON is YAML.
+fn write_pipeline(file: &Path, pipeline: &Value) -> Result<()> {
+    std::fs::write(file, serde_json::to_string_pretty(pipeline).context("writing JSON")?)
+        .with_context(|| format!("writing {}", file.display()))
 }
 
 /// The data's events, of one task or of all.
