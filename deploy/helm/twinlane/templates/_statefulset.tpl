@@ -7,6 +7,7 @@ two ever share an id.
 {{- $values := .root.Values }}
 {{- $name := include "twinlane.name" .root }}
 {{- $gpu := and (eq .stage "precision") .s.gpu.enabled }}
+{{- $device := ternary .s.gpu dict $gpu }}
 {{- $image := ternary "router" (printf "%s-worker%s" .stage (ternary "-gpu" "" $gpu)) (eq .stage "router") }}
 {{- $resources := deepCopy .s.resources }}
 {{- if $gpu }}
@@ -62,14 +63,14 @@ spec:
       imagePullSecrets:
         {{- toYaml . | nindent 8 }}
       {{- end }}
-      {{- if and $gpu .s.gpu.runtimeClassName }}
-      runtimeClassName: {{ .s.gpu.runtimeClassName }}
+      {{- with $device.runtimeClassName }}
+      runtimeClassName: {{ . }}
       {{- end }}
-      {{- with merge (dict) .s.nodeSelector ($gpu | ternary .s.gpu dict).nodeSelector }}
+      {{- with merge (dict) .s.nodeSelector ($device.nodeSelector | default dict) }}
       nodeSelector:
         {{- toYaml . | nindent 8 }}
       {{- end }}
-      {{- with concat .s.tolerations (($gpu | ternary .s.gpu dict).tolerations | default list) }}
+      {{- with concat .s.tolerations ($device.tolerations | default list) }}
       tolerations:
         {{- toYaml . | nindent 8 }}
       {{- end }}
@@ -126,9 +127,9 @@ spec:
             - name: TWINLANE_MAX_MODEL_MIB
               value: {{ . | int64 | quote }}
             {{- end }}
-            {{- if and $gpu .s.gpu.sessionMib }}
+            {{- with $device.sessionMib }}
             - name: TWINLANE_GPU_SESSION_MIB
-              value: {{ .s.gpu.sessionMib | int64 | quote }}
+              value: {{ . | int64 | quote }}
             {{- end }}
             - name: RUST_LOG
               value: {{ $values.settings.logFilter | quote }}
