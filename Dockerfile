@@ -43,8 +43,9 @@ COPY . .
 # hadolint ignore=SC2086
 RUN cargo build --locked --release $PACKAGES \
     && mkdir /programs \
-    && cd target/release \
-    && cp router precision-worker throughput-worker twinlane reference-events xtask /programs/
+    && for program in router precision-worker throughput-worker twinlane reference-events xtask; do \
+        cp "target/release/$program" /programs/ || exit 1; \
+    done
 
 # ---- Fetched files: version and digest of each are in xtask/src/downloads.rs ------------------------------------------
 
