@@ -38,7 +38,7 @@ step "compose files, as $("${compose[@]}" version --short) reads them"
 "${compose[@]}" config --quiet
 "${gpu[@]}" config --quiet
 # `config --quiet` takes a merge that came out wrong as well; this one is looked at.
-"${gpu[@]}" config precision-worker | grep --quiet 'target: precision-worker-gpu'
+"${gpu[@]}" config precision-worker | grep 'target: precision-worker-gpu' > /dev/null
 echo "both are valid"
 
 step "Dockerfile, as $(hadolint --version) reads it"
@@ -53,8 +53,10 @@ fi
 
 # A project of its own, so that the volumes of one that somebody uses are left alone.
 compose+=(--project-name twinlane-check)
+scored=$(mktemp)
 at_the_end() {
   code=$?
+  rm -f "$scored"
   [ "$code" -eq 0 ] || "${compose[@]}" logs --tail 50 || true
   "${compose[@]}" down --volumes --timeout 60
   exit "$code"
@@ -78,11 +80,12 @@ step "everything up and healthy"
 
 step "$events scored events"
 # `topics` is the service with the `twinlane` command; both lanes answer within a second, so 500 take a few.
-timeout 120 "${compose[@]}" run --rm --no-deps --no-TTY topics \
-  tail --json --count "$events" pipelines/commerce > /tmp/twinlane-check.jsonl
-[ "$(wc -l < /tmp/twinlane-check.jsonl)" -eq "$events" ]
+timeout 120 "${compose[@]}" run --rm --no-deps -T topics \
+  tail --json --count "$events" pipelines/commerce > "$scored"
+[ "$(wc -l < "$scored")" -eq "$events" ]
 for task in order-risk repeat-purchase; do
-  printf '%s: %s\n' "$task" "$(grep --count "\"$task\"" /tmp/twinlane-check.jsonl)"
+  count=$(grep --count "\"$task\"" "$scored")
+  echo "$task: $count"
 done
 
 step "Prometheus reads all three services"
