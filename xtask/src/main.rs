@@ -26,6 +26,7 @@ use twinlane_testkit::{cache, jars};
 use crate::fuzz::Fuzz;
 use crate::interrupt::Interrupt;
 use crate::preflight::{Kafka, Needs};
+use crate::setup::Part;
 
 /// Developer tasks of Twinlane. Everything that is downloaded lies in ~/.cache/twinlane (or XTASK_CACHE); where
 /// KAFKA_BROKERS names a cluster, that one is used instead of starting one.
@@ -80,7 +81,11 @@ enum Task {
     /// Start a Kafka for development; Ctrl-C ends it and removes its data.
     Kafka,
     /// Fetch what the other tasks need, and say what is missing on this machine.
-    Setup,
+    Setup {
+        /// Fetch only these, which needs nothing but Python's pip.
+        #[arg(long, value_name = "PART")]
+        only: Vec<Part>,
+    },
 }
 
 /// What the demo itself takes. It stands here, so that `--help` and a mistake are answered before anything is built.
@@ -227,7 +232,13 @@ fn failed(error: &anyhow::Error) -> ExitCode {
 impl Task {
     fn run(self, interrupt: &Interrupt) -> Result<ExitCode> {
         match self {
-            Self::Setup => {
+            Self::Setup { only } if !only.is_empty() => {
+                preflight::check(Needs { compiler: false, kafka: Kafka::Never, downloads: true })?;
+                setup::parts(&only, interrupt)?;
+                progress::say(&format!("fetched into {}", cache::folder().display()));
+                Ok(ExitCode::SUCCESS)
+            }
+            Self::Setup { .. } => {
                 preflight::check(Needs::everything())?;
                 let runtime = setup::all(Kafka::UnlessNamed, interrupt)?;
                 progress::say(&format!("ready; ONNX Runtime is {}", runtime.display()));
@@ -368,6 +379,15 @@ mod tests {
         let error = parsed(&["load", "no-such-scenario"]).unwrap_err().to_string();
         assert!(error.contains("saturate-precision"), "{error}");
         assert!(parsed(&["load"]).is_err());
+    }
+
+    #[test]
+    fn parts_of_the_set_up_are_named() {
+        let Ok(Task::Setup { only }) = parsed(&["setup", "--only", "onnxruntime", "--only", "data"]) else {
+            panic!("not a set-up")
+        };
+        assert_eq!(only, [Part::Onnxruntime, Part::Data]);
+        assert!(parsed(&["setup", "--only", "everything"]).is_err());
     }
 
     #[test]

