@@ -1,11 +1,19 @@
-//! Dashboards and alerts find these names; a change here breaks them.
+//! Dashboards and alerts find these names and labels; a change here breaks them.
 
-use twinlane_inference::metric_names::{BATCH_SIZE, DEVICE_IN_USE, RELOADS, RUN_SECONDS};
+use twinlane_inference::metric_names::ALL;
 
 #[test]
 fn dashboards_find_the_metrics_by_these_names() {
-    assert_eq!(BATCH_SIZE, "twinlane_batch_size");
-    assert_eq!(RUN_SECONDS, "twinlane_model_run_seconds");
-    assert_eq!(DEVICE_IN_USE, "twinlane_device_in_use");
-    assert_eq!(RELOADS, "twinlane_model_reloads_total");
+    let found: Vec<_> = ALL.iter().map(|metric| (metric.name, metric.labels)).collect();
+    let expected: [(&str, &[&str]); 8] = [
+        ("twinlane_batch_size", &["task"]),
+        ("twinlane_model_run_seconds", &["task"]),
+        ("twinlane_model_runs_total", &["task", "how"]),
+        ("twinlane_packed_values_total", &["task"]),
+        ("twinlane_padding_values_total", &["task"]),
+        ("twinlane_device_in_use", &["task", "device"]),
+        ("twinlane_device_fallback", &["task"]),
+        ("twinlane_model_reloads_total", &["outcome"]),
+    ];
+    assert_eq!(found, expected);
 }

@@ -38,6 +38,9 @@ pub trait Work: Send {
     /// Called at the end of every turn: hand queued work to whoever is idle.
     fn dispatch(&mut self);
 
+    /// Called twice a second: set the gauges of what waits.
+    fn measure(&self) {}
+
     /// Assignments have changed: forget queued work for which `current` is false.
     fn forget_stale(&mut self, current: &dyn Fn(Ticket) -> bool);
 

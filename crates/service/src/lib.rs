@@ -4,6 +4,8 @@
 mod admin;
 mod assemble;
 mod exit;
+mod metric_names;
+mod metrics_page;
 mod process;
 mod reload;
 mod settings;
@@ -11,6 +13,7 @@ mod telemetry;
 
 pub use assemble::LoadedPipeline;
 pub use exit::Failure;
+pub use metrics_page::{metrics, metrics_page};
 pub use process::main;
 pub use settings::{Flags, Invalid, Kafka, LogFormat, Settings};
 
