@@ -230,14 +230,14 @@ impl<W: Work> Loop<'_, W> {
     }
 
     fn settle(&mut self) {
-        if !self.verdicts.is_empty() {
-            self.settled_since.get_or_insert_with(Instant::now);
-        }
         for Settled { ticket, verdict, output } in self.verdicts.drain(..) {
             let bytes = output.as_ref().map_or(0, Outgoing::size);
             let dead = matches!(verdict, Verdict::DeadLettered(_));
             match self.delivery.settle(ticket, Answer { output, bytes, dead }) {
-                Ok(()) => self.tally.verdict(verdict),
+                Ok(()) => {
+                    self.settled_since.get_or_insert_with(Instant::now);
+                    self.tally.verdict(verdict);
+                }
                 Err(Refused::Stale) => {}
                 Err(refused) => tracing::error!(%refused, ?ticket, "a verdict was refused"),
             }
@@ -272,6 +272,8 @@ impl<W: Work> Loop<'_, W> {
                 }
                 Order::Cancel => self.transactor.cancel(),
                 Order::Rewind(partitions) => {
+                    // What was settled of them is dropped.
+                    self.settled_since = None;
                     let were_held =
                         partitions.iter().filter(|partition| self.holding.remove(*partition)).count();
                     self.consumer.rewind(partitions);
@@ -295,6 +297,7 @@ impl<W: Work> Loop<'_, W> {
                 }
                 Order::LetGo => {
                     self.revoke = None;
+                    self.settled_since = None;
                     self.count_partitions();
                 }
                 Order::Forget => {

@@ -7,7 +7,7 @@ use twinlane_metric::{Kind, Metric};
 use crate::metric_names;
 
 /// Every metric of every service, with what it is about.
-const TABLES: [(&str, &[Metric]); 4] = [
+static TABLES: [(&str, &[Metric]); 4] = [
     ("Stages", twinlane_runtime::metric_names::ALL),
     ("Models", twinlane_inference::metric_names::ALL),
     ("Kafka", twinlane_kafka::metric_names::ALL),

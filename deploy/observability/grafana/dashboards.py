@@ -42,10 +42,11 @@ def row(title):
     return dict(title=title, kind="row", width=24, height=1)
 
 
-def variable(name, query, label, multi=True):
+def variable(name, query, label):
+    """All of what Prometheus knows, unless some are chosen. Without an `allValue`: all are those of the query, no others."""
     return dict(
-        name=name, label=label, type="query", datasource=DATASOURCE, refresh=2, sort=1, multi=multi, includeAll=multi,
-        query=dict(query=query, refId=name), definition=query, **({"allValue": ".*"} if multi else {}),
+        name=name, label=label, type="query", datasource=DATASOURCE, refresh=2, sort=1, multi=True, includeAll=True,
+        query=dict(query=query, refId=name), definition=query, current=dict(text=["All"], value=["$__all"]),
     )
 
 
@@ -250,7 +251,7 @@ def as_grafana(of, number, x, y):
     made = dict(id=number, type=of["kind"], title=of["title"], gridPos=dict(x=x, y=y, w=of["width"], h=of["height"]))
     if of["kind"] == "row":
         return made | dict(collapsed=False, panels=[])
-    instant = of["kind"] in ("table",)
+    instant = of["kind"] == "table"
     targets = [
         dict(refId=chr(ord("A") + at), datasource=DATASOURCE, expr=expr, legendFormat=legend or "__auto", editorMode="code",
              range=not instant, instant=instant, **({"format": "table"} if instant else {}),
