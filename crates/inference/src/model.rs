@@ -187,6 +187,8 @@ impl Model {
             return Ok(Vec::new());
         }
         let started = Instant::now();
+        // What probes and warm-ups packed is nobody's.
+        self.packer.take_packed();
         let costs = match self.device {
             Device::Cpu => Costs::CPU,
             Device::Cuda => Costs::CUDA,
@@ -203,6 +205,9 @@ impl Model {
         }
         self.metrics.batch_size.record(rows.len() as f64);
         self.metrics.run_seconds.record(started.elapsed().as_secs_f64());
+        let packed = self.packer.take_packed();
+        self.metrics.packed.increment(packed.all as u64);
+        self.metrics.padding.increment(packed.padding as u64);
         // A row without an answer makes the answers fewer than the rows, which the caller refuses.
         let answers: Vec<Answer> = answers.into_iter().flatten().collect();
         if let Some(check) = &self.spot_check {
@@ -259,9 +264,11 @@ impl Model {
             if let Some(shape) = Shape::of(rows.len(), &longest, &self.packer.most_steps())
                 && let Some(answers) = self.attempt_captured(rows, &shape)?
             {
+                self.metrics.captured.increment(1);
                 return Ok(answers);
             }
         }
+        self.metrics.plain.increment(1);
         let rejected = self.packer.pack(rows);
         let _running = (self.device == Device::Cuda).then(cuda::running);
         let inputs = self.packer.views().map_err(|why| Failure::Run(why.to_string()))?;

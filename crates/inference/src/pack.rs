@@ -23,6 +23,16 @@ pub(crate) struct Packer {
     inputs: Vec<Packed>,
     /// Longest row per group of step dimensions, of the batch at hand.
     longest: Vec<usize>,
+    /// Since it was last asked.
+    packed: Numbers,
+}
+
+/// What was packed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Numbers {
+    pub(crate) all: usize,
+    /// Those of them that stand for no row, or for no step of one.
+    pub(crate) padding: usize,
 }
 
 struct Packed {
@@ -50,7 +60,7 @@ impl Packer {
             shape: Vec::new(),
             buffer: Buffer::of(&bound.element),
         });
-        Self { inputs: inputs.collect(), longest: vec![0; binding.step_groups] }
+        Self { inputs: inputs.collect(), longest: vec![0; binding.step_groups], packed: Numbers::default() }
     }
 
     /// The most steps of each group.
@@ -91,6 +101,11 @@ impl Packer {
         self.fill(rows, shape.rows)
     }
 
+    /// How many numbers were packed since this was last asked.
+    pub(crate) fn take_packed(&mut self) -> Numbers {
+        std::mem::take(&mut self.packed)
+    }
+
     fn fill(&mut self, rows: &[&Row], filled_up: usize) -> Vec<(usize, Rejection)> {
         for input in &self.inputs {
             if let Some(steps) = input.bound.steps {
@@ -107,6 +122,12 @@ impl Packer {
             input.shape.extend(steps.map(|steps| steps as i64));
             input.shape.extend(input.bound.inner.iter().map(|&size| size as i64));
             let per_row = steps.unwrap_or(1) * input.width;
+            let of_rows: usize = match input.bound.steps {
+                Some(_) => rows.iter().map(|row| row.tensors[input.bound.in_row].steps * input.width).sum(),
+                None => rows.len() * input.width,
+            };
+            self.packed.all += filled_up * per_row;
+            self.packed.padding += (filled_up * per_row).saturating_sub(of_rows);
             let column = Column { rows, filled_up, bound: &input.bound, width: input.width, per_row };
             match &mut input.buffer {
                 Buffer::F16(cells) => column.fill(cells, &mut rejected),
@@ -287,6 +308,8 @@ mod tests {
         assert_eq!(packer.inputs[0].shape, [3, 2, 2]);
         assert_eq!(f32_cells(&packer), [1., 2., 0., 0., 0., 0., 0., 0., 3., 4., 5., 6.]);
         assert!(packer.pack(&[row(1, &[7., 8.])].each_ref()).is_empty());
+        assert_eq!(packer.take_packed(), Numbers { all: 12 + 2, padding: 6 }, "of both batches");
+        assert_eq!(packer.take_packed(), Numbers::default());
         assert_eq!(
             (packer.inputs[0].shape.as_slice(), f32_cells(&packer)),
             ([1, 1, 2].as_slice(), [7., 8.].as_slice())
@@ -322,6 +345,7 @@ mod tests {
         assert_eq!(packer.inputs[0].shape, [3, 4]);
         assert_eq!(f32_cells(&packer), [1., 2., 0., 0., 3., 0., 0., 0., 0., 0., 0., 0.]);
         assert_eq!(packer.most_steps(), [4]);
+        assert_eq!(packer.take_packed(), Numbers { all: 12, padding: 9 });
     }
 
     #[test]

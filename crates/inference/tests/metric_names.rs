@@ -1,16 +1,22 @@
-//! Dashboards and alerts find these names; a change here breaks them.
+//! Dashboards and alerts find these names and labels; a change here breaks them.
 
-use twinlane_inference::metric_names::{
-    BATCH_SIZE, DEVICE_IN_USE, PARITY_CHECKED, PARITY_DIFFERENCE, PARITY_OUTSIDE, RELOADS, RUN_SECONDS,
-};
+use twinlane_inference::metric_names::ALL;
 
 #[test]
 fn dashboards_find_the_metrics_by_these_names() {
-    assert_eq!(BATCH_SIZE, "twinlane_batch_size");
-    assert_eq!(RUN_SECONDS, "twinlane_model_run_seconds");
-    assert_eq!(DEVICE_IN_USE, "twinlane_device_in_use");
-    assert_eq!(RELOADS, "twinlane_model_reloads_total");
-    assert_eq!(PARITY_CHECKED, "twinlane_parity_checked_total");
-    assert_eq!(PARITY_OUTSIDE, "twinlane_parity_outside_total");
-    assert_eq!(PARITY_DIFFERENCE, "twinlane_parity_difference");
+    let found: Vec<_> = ALL.iter().map(|metric| (metric.name, metric.labels)).collect();
+    let expected: [(&str, &[&str]); 11] = [
+        ("twinlane_batch_size", &["task"]),
+        ("twinlane_model_run_seconds", &["task"]),
+        ("twinlane_model_runs_total", &["task", "how"]),
+        ("twinlane_packed_values_total", &["task"]),
+        ("twinlane_padding_values_total", &["task"]),
+        ("twinlane_device_in_use", &["task", "device"]),
+        ("twinlane_device_fallback", &["task"]),
+        ("twinlane_model_reloads_total", &["outcome"]),
+        ("twinlane_parity_checked_total", &["task"]),
+        ("twinlane_parity_outside_total", &["task"]),
+        ("twinlane_parity_difference", &["task"]),
+    ];
+    assert_eq!(found, expected);
 }

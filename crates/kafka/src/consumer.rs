@@ -23,6 +23,7 @@ use twinlane_record::Envelope;
 use crate::{
     BelowStart, Connection, Error, Membership,
     context::{Context, Intake},
+    lag,
     membership::Current,
     pause,
     poller::Poller,
@@ -127,6 +128,7 @@ impl Consumer {
             config.set("group.instance.id", id);
         }
         let client = Current::new(join(&config, context)?);
+        lag::watch(client.clone(), stopping.clone());
         let grace = connection.metadata_propagation();
         let poller = Poller::new(client.clone(), config, inbound.clone(), orders, grace);
         let thread = std::thread::Builder::new()

@@ -25,6 +25,7 @@ use crate::{
     consumer::{Client, listed, log, named, with_assignment},
     error::{is_authorisation, is_missing},
     fail_point,
+    lag::Committed,
     membership::Member,
     metric_names, pause,
     remade::Remade,
@@ -79,6 +80,8 @@ pub(crate) struct Context {
     pub(crate) remade: Remade,
     /// Up to where this process has committed, by itself and for certain.
     passed: Arc<Mutex<HashMap<TopicPartition, i64>>>,
+    /// Up to where the group has committed, whoever did it: for the lag.
+    pub(crate) group_committed: Committed,
     /// What the stage holds: partitions that it was given and has not let go. The client does not say once it is fenced.
     held: Mutex<Vec<TopicPartition>>,
     /// The member as which they are held.
@@ -148,6 +151,7 @@ impl Context {
             some_held: AtomicBool::new(false),
             remade: Remade::default(),
             passed: Arc::default(),
+            group_committed: Committed::default(),
             held: Mutex::default(),
             holds_as: Mutex::default(),
             stuck: AtomicBool::new(false),
@@ -174,6 +178,7 @@ impl Context {
             some_held: AtomicBool::new(false),
             remade: Remade::default(),
             passed: self.passed.clone(),
+            group_committed: Committed::default(),
             held: Mutex::default(),
             holds_as: Mutex::default(),
             stuck: AtomicBool::new(false),
@@ -195,6 +200,7 @@ impl Context {
     pub(crate) fn note_committed<'p>(&self, offsets: impl Iterator<Item = (&'p TopicPartition, i64)>) {
         let mut passed = self.passed();
         for (partition, offset) in offsets {
+            self.group_committed.moved(partition, offset);
             match passed.get_mut(partition) {
                 Some(known) => *known = offset,
                 None => drop(passed.insert(partition.clone(), offset)),
@@ -342,6 +348,7 @@ impl Context {
     /// Records that are gone are never passed over in silence.
     fn account(&self, starts: &[(TopicPartition, Start)]) {
         for (partition, start) in starts {
+            self.group_committed.said(partition, start);
             let action = match start {
                 Start::From(_) => continue,
                 Start::Behind { committed, passed } => {

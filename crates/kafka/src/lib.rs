@@ -9,6 +9,7 @@ mod context;
 mod error;
 mod fail_point;
 mod headers;
+mod lag;
 mod membership;
 mod message;
 pub mod metric_names;

@@ -72,6 +72,7 @@ impl Transactor {
         options: TransactorOptions,
         membership: Membership,
     ) -> Result<Self, Error> {
+        metric_names::begin(&options.stage);
         let (windows, jobs) = bounded(1);
         let (unstable, doubts) = bounded(1);
         let (reports, outcomes) = bounded(1);

@@ -21,6 +21,7 @@ use crate::{
     answer::{Target, now_ms},
     expiry::{Expiry, TooOld},
     sources::SourceParts,
+    tally::Waiting,
 };
 
 /// What a worker needs for one task of its lane.
@@ -59,6 +60,7 @@ impl Models {
 /// Where one record came from and what its answer carries along.
 pub struct Pending {
     ticket: Ticket,
+    received: Instant,
     event: Envelope,
     origin: Coordinates,
     route: Route,
@@ -115,6 +117,7 @@ pub struct Scorer {
     answers: Answers,
     run_deadline: Duration,
     timings: bool,
+    gauges: Waiting,
 }
 
 /// What a record is, from its topic and the router's headers.
@@ -184,6 +187,7 @@ impl Scorer {
         }
         let max_batch = lane_plan.max_batch.get();
         let batcher = Batcher::new(tasks.len(), max_batch);
+        let gauges = Waiting::new(lane.as_str(), tasks.iter().map(|task| &*task.name));
         Ok(Self {
             pipeline: plan.pipeline.clone(),
             lane,
@@ -199,6 +203,7 @@ impl Scorer {
             answers,
             run_deadline: lane_plan.run_deadline,
             timings: false,
+            gauges,
         })
     }
 
@@ -266,7 +271,8 @@ impl Scorer {
             }
             Ok((row, carried)) => {
                 let event_id = origin.to_string().into();
-                let pending = Pending { ticket, event, origin, route, event_id, carried, too_old };
+                let received = Instant::now();
+                let pending = Pending { ticket, received, event, origin, route, event_id, carried, too_old };
                 match row {
                     Some(row) => Ok(Admitted { task: at, pending, row }),
                     None => Err(Box::new(self.expired(at, pending))),
@@ -395,6 +401,9 @@ impl Work for Scorer {
             let detail = format!("{} answers for a batch of {}", results.len(), ran.tags.len());
             return Err(Error::Model { task: task.name.to_string(), detail });
         }
+        if let Some(first) = ran.tags.first() {
+            self.gauges.seconds.record((ran.started - first.received).as_secs_f64());
+        }
         let run = self.timings.then(|| {
             let began = SystemTime::now() - ran.started.elapsed();
             [began, began + ran.elapsed]
@@ -440,6 +449,11 @@ impl Work for Scorer {
         for (task, pending) in expired {
             verdicts.push(self.expired(task, pending));
         }
+    }
+
+    fn measure(&self) {
+        let tasks = self.gauges.records.iter().enumerate();
+        tasks.for_each(|(task, gauge)| gauge.set(self.batcher.waiting(task) as f64));
     }
 
     fn forget_stale(&mut self, current: &dyn Fn(Ticket) -> bool) {

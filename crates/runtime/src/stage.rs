@@ -103,7 +103,7 @@ impl<W: Work> Stage<W> {
             consumer.membership(),
         )?;
         let mut turn = Loop {
-            tally: Tally::new(&self.options.stage),
+            tally: Tally::new(&self.options.stage, self.options.limits),
             budget: Budget::new(self.options.limits),
             delivery: Delivery::new(self.options.delivery),
             options: self.options,
@@ -114,6 +114,7 @@ impl<W: Work> Stage<W> {
             verdicts: Vec::new(),
             revoke: None,
             holding: HashSet::new(),
+            settled_since: None,
             closed: false,
         };
         turn.run(&inbound, &self.stop)
@@ -135,6 +136,8 @@ struct Loop<'a, W: Work> {
     revoke: Option<Sender<()>>,
     /// Partitions that the consumer was told to hold.
     holding: HashSet<TopicPartition>,
+    /// The first record since the last window was settled then.
+    settled_since: Option<Instant>,
     closed: bool,
 }
 
@@ -187,6 +190,8 @@ impl<W: Work> Loop<'_, W> {
     fn inbound(&mut self, event: Inbound) -> Result<(), Error> {
         match event {
             Inbound::Records(records) => {
+                let began = Instant::now();
+                self.tally.read(records.first().and_then(|record| record.timestamp_ms));
                 for mut record in records {
                     if self.options.timings {
                         record.headers.note_moment("read", SystemTime::now());
@@ -201,6 +206,7 @@ impl<W: Work> Loop<'_, W> {
                         Err(refused) => tracing::error!(at = %record.at, %refused, "a record came twice"),
                     }
                 }
+                self.tally.prepare.record(began.elapsed().as_secs_f64());
             }
             Inbound::Assigned(partitions) => {
                 tracing::info!(stage = self.options.stage, ?partitions, "assigned");
@@ -234,7 +240,10 @@ impl<W: Work> Loop<'_, W> {
             let bytes = output.as_ref().map_or(0, Outgoing::size);
             let dead = matches!(verdict, Verdict::DeadLettered(_));
             match self.delivery.settle(ticket, Answer { output, bytes, dead }) {
-                Ok(()) => self.tally.verdict(verdict),
+                Ok(()) => {
+                    self.settled_since.get_or_insert_with(Instant::now);
+                    self.tally.verdict(verdict);
+                }
                 Err(Refused::Stale) => {}
                 Err(refused) => tracing::error!(%refused, ?ticket, "a verdict was refused"),
             }
@@ -244,7 +253,10 @@ impl<W: Work> Loop<'_, W> {
     fn outcome(&mut self, outcome: Outcome) -> Result<(), Error> {
         self.transactor.uncancel();
         let ended = match outcome {
-            Outcome::Committed(window) => Ended::Committed(window),
+            Outcome::Committed(window) => {
+                self.tally.committed(&window);
+                Ended::Committed(window)
+            }
             Outcome::Aborted(window) => Ended::Aborted(window),
             Outcome::Lost => Ended::Lost,
             Outcome::Failed(error) => return Err(error.into()),
@@ -259,10 +271,15 @@ impl<W: Work> Loop<'_, W> {
             match order {
                 Order::Commit(window) => {
                     self.tally.window_records.record(window.records() as f64);
+                    if let Some(since) = self.settled_since.take() {
+                        self.tally.window.record(since.elapsed().as_secs_f64());
+                    }
                     self.transactor.submit(window);
                 }
                 Order::Cancel => self.transactor.cancel(),
                 Order::Rewind(partitions) => {
+                    // What was settled of them is dropped.
+                    self.settled_since = None;
                     let were_held =
                         partitions.iter().filter(|partition| self.holding.remove(*partition)).count();
                     self.consumer.rewind(partitions);
@@ -286,6 +303,7 @@ impl<W: Work> Loop<'_, W> {
                 }
                 Order::LetGo => {
                     self.revoke = None;
+                    self.settled_since = None;
                     self.count_partitions();
                 }
                 Order::Forget => {
@@ -301,10 +319,12 @@ impl<W: Work> Loop<'_, W> {
             Some(Pressure::Pause) => {
                 self.consumer.pause();
                 self.delivery.hurry(true);
+                self.tally.budget_spent.set(1.0);
             }
             Some(Pressure::Resume) => {
                 self.consumer.resume(&self.unread());
                 self.delivery.hurry(false);
+                self.tally.budget_spent.set(0.0);
             }
             None => {}
         }
@@ -316,6 +336,7 @@ impl<W: Work> Loop<'_, W> {
     }
 
     fn measure(&self) {
+        self.work.measure();
         self.tally.records.set(self.delivery.records() as f64);
         self.tally.bytes.set(self.delivery.bytes() as f64);
     }

@@ -46,6 +46,9 @@ pub trait Work: Send {
     /// Called when [`Work::expires_at`] has passed: settles what has become too old.
     fn expire(&mut self, _verdicts: &mut Verdicts) {}
 
+    /// Called twice a second: set the gauges of what waits.
+    fn measure(&self) {}
+
     /// Assignments have changed: forget queued work for which `current` is false.
     fn forget_stale(&mut self, current: &dyn Fn(Ticket) -> bool);
 

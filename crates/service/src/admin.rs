@@ -14,7 +14,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 use twinlane_runtime::StageState;
 
-use crate::reload::Reload;
+use crate::{reload::Reload, telemetry};
 
 /// What the admin port reports on.
 pub(crate) struct Facts {
@@ -40,6 +40,7 @@ pub(crate) async fn serve(address: SocketAddr, facts: Arc<Facts>) -> anyhow::Res
             every.tick().await;
             // Histograms buffer their samples until somebody drains them.
             upkeep.run_upkeep();
+            telemetry::measure_memory();
         }
     });
     let routes = Router::new()

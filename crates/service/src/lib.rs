@@ -5,6 +5,8 @@ mod admin;
 mod assemble;
 mod exit;
 mod health;
+mod metric_names;
+mod metrics_page;
 mod process;
 mod reload;
 mod settings;
@@ -12,6 +14,7 @@ mod telemetry;
 
 pub use assemble::LoadedPipeline;
 pub use exit::Failure;
+pub use metrics_page::{metrics, metrics_page};
 pub use process::main;
 pub use settings::{Flags, Invalid, Kafka, LogFormat, Settings};
 

@@ -87,13 +87,13 @@ fn check_health(flags: &Flags) -> ExitCode {
 fn run(role: Role, flags: &Flags) -> Result<(), Failure> {
     let settings = Settings::load(flags).map_err(|e| Failure::Invalid(e.to_string()))?;
     telemetry::logs(settings.log_format);
-    let metrics = telemetry::metrics()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
         .build()
         .map_err(|e| Failure::Other(e.into()))?;
     let loaded = LoadedPipeline::load(&settings.pipeline, &settings.schemas)?;
+    let metrics = telemetry::metrics(role.as_str(), &loaded.plan.pipeline)?;
     tracing::info!(
         service = role.as_str(), pipeline = %loaded.plan.pipeline, brokers = settings.kafka.brokers,
         replica = settings.replica(), "starting"

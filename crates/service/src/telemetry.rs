@@ -1,16 +1,16 @@
 //! Logs and metrics of a process: set up once, before anything else happens.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use metrics::gauge;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::EnvFilter;
+use twinlane_metric::{Kind, Metric};
 
-use crate::settings::{self, LogFormat};
-
-/// From 1 ms to 30 s: a commit at the lower end, a stalled broker at the upper.
-const SECONDS: &[f64] = &[
-    0.0005, 0.001, 0.002, 0.004, 0.006, 0.008, 0.012, 0.016, 0.025, 0.04, 0.06, 0.1, 0.15, 0.25, 0.5, 1.0,
-    2.5, 5.0, 10.0, 30.0,
-];
-const RECORDS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0, 16384.0];
+use crate::{
+    metric_names, metrics_page,
+    settings::{self, LogFormat},
+};
 
 /// Log lines to standard error; `RUST_LOG` selects. By default `info`, without what the model runtime's bindings
 /// tell about themselves at each start.
@@ -25,11 +25,45 @@ pub(crate) fn logs(format: LogFormat) {
     }
 }
 
-/// Installs the Prometheus recorder. Histograms have fixed buckets, so that they can be added up over pods.
-pub(crate) fn metrics() -> anyhow::Result<PrometheusHandle> {
-    let handle = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), SECONDS)?
-        .set_buckets(RECORDS)?
-        .install_recorder()?;
+/// Installs the Prometheus recorder, with every metric's help text and buckets, and says what runs.
+pub(crate) fn metrics(service: &str, pipeline: &str) -> anyhow::Result<PrometheusHandle> {
+    let mut builder = PrometheusBuilder::new();
+    for metric in metrics_page::metrics() {
+        if let Kind::Histogram(bounds) = metric.kind {
+            builder = builder.set_buckets_for_metric(Matcher::Full(metric.name.into()), bounds)?;
+        }
+    }
+    let handle = builder.install_recorder()?;
+    metrics_page::metrics().for_each(Metric::describe);
+    let labels = [("version", env!("CARGO_PKG_VERSION")), ("service", service), ("pipeline", pipeline)];
+    gauge!(metric_names::BUILD_INFO, &labels.map(|(name, value)| (name, value.to_owned()))).set(1.0);
+    let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    gauge!(metric_names::START_TIME).set(started.as_secs_f64());
     Ok(handle)
+}
+
+/// Sets the gauge of the process's memory, where the system tells it as Linux does.
+pub(crate) fn measure_memory() {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    if let Some(bytes) = resident(&status) {
+        gauge!(metric_names::MEMORY).set(bytes as f64);
+    }
+}
+
+/// From the line `VmRSS:     123456 kB`.
+fn resident(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.split_whitespace().next()?.parse().ok()?;
+    Some(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::resident;
+
+    #[test]
+    fn memory_is_read_from_what_linux_says_of_a_process() {
+        assert_eq!(resident("VmPeak:\t  900 kB\nVmRSS:\t  123 kB\nThreads:\t7\n"), Some(123 * 1024));
+        assert_eq!(resident(""), None);
+    }
 }
