@@ -13,6 +13,7 @@ two ever share an id.
 {{- if $gpu }}
 {{- $_ := set $resources "limits" (set ($resources.limits | default dict) .s.gpu.resourceName 1) }}
 {{- end }}
+{{- $models := ternary dict .root.Values.models (eq .stage "router") }}
 {{- $inline := not (empty $values.pipeline.inline) }}
 {{- $pipeline := ternary "/pipeline/pipeline.yaml" $values.pipeline.path $inline }}
 {{- $schemas := ternary "/schemas" $values.schemas.path (not (empty $values.schemas.files)) }}
@@ -90,7 +91,7 @@ spec:
       {{- end }}
       securityContext:
         {{- toYaml $values.pod.securityContext | nindent 8 }}
-      {{- with $values.models.initContainers }}
+      {{- with $models.initContainers }}
       initContainers:
         {{- toYaml . | nindent 8 }}
       {{- end }}
@@ -167,8 +168,8 @@ spec:
             {{- if $inline }}
             - { name: pipeline, mountPath: /pipeline, readOnly: true }
             {{- end }}
-            {{- if $values.models.volume }}
-            - { name: models, mountPath: {{ dir $pipeline }}/{{ $values.models.path }}, readOnly: true }
+            {{- if $models.volume }}
+            - { name: models, mountPath: {{ dir $pipeline }}/{{ $models.path }}, readOnly: true }
             {{- end }}
             {{- if $values.schemas.files }}
             - { name: schemas, mountPath: {{ $schemas }}, readOnly: true }
@@ -197,7 +198,7 @@ spec:
               - { key: {{ include "twinlane.key" $path }}, path: {{ $path | quote }} }
               {{- end }}
         {{- end }}
-        {{- with $values.models.volume }}
+        {{- with $models.volume }}
         - name: models
           {{- toYaml . | nindent 10 }}
         {{- end }}
