@@ -19,7 +19,9 @@ pub struct Connection {
 
 /// Defaults for consumers that a user may override.
 const CONSUMER_DEFAULTS: &[(&str, &str)] = &[
-    ("session.timeout.ms", "6000"),
+    // More than brokers take to miss one of theirs (`broker.session.timeout.ms`, 9 s by default): a member whose
+    // coordinator died finds the next one before it has to join anew.
+    ("session.timeout.ms", "10000"),
     ("heartbeat.interval.ms", "1000"),
     // New partitions are found within seconds instead of five minutes.
     ("topic.metadata.refresh.interval.ms", "10000"),

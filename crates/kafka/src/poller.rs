@@ -23,7 +23,6 @@ use crate::{
     membership::Current,
     message, pause,
     start::Starts,
-    transactor::FENCED_TWICE,
 };
 
 /// Records handed over at once at most: enough to amortise the channel, few enough to keep latency low.
@@ -37,6 +36,12 @@ const HELD: Duration = Duration::from_millis(1);
 /// Between two questions for a topic that is missing, and how long each may take.
 const MISSING_ASK: Duration = Duration::from_secs(1);
 
+/// Two processes under one id take the place from each other every few seconds. One coordinator's death takes it once, and
+/// coordinators do not die three times within this time.
+const RIVALS_MEET: Duration = Duration::from_secs(30);
+/// So often within that time means that there is another one.
+const RIVAL: usize = 3;
+
 /// What the thread owns.
 pub(crate) struct Poller {
     client: Arc<Client>,
@@ -44,8 +49,8 @@ pub(crate) struct Poller {
     current: Current,
     /// For building it anew.
     config: ClientConfig,
-    /// When somebody else took its place last, and no absence of the brokers explains that.
-    fenced_at: Option<Instant>,
+    /// When somebody else took its place lately, and no absence of the brokers explains that.
+    fenced_at: Vec<Instant>,
     /// All brokers were away since the client was built.
     cut_off: bool,
     inbound: Sender<Inbound>,
@@ -72,7 +77,7 @@ impl Poller {
             client: current.get(),
             current,
             config,
-            fenced_at: None,
+            fenced_at: Vec::new(),
             cut_off: false,
             inbound,
             orders,
@@ -189,15 +194,17 @@ impl Poller {
     }
 
     /// Somebody else has this member's place in the group. That may have been this very client, where the answer to a
-    /// JoinGroup came too late; so a new one takes the place back. When it is taken again soon, another process runs
-    /// under the same id, and this one yields; but brokers that went and came back explain it each time.
+    /// JoinGroup came too late, as it may be whenever a coordinator dies; so a new one takes the place back. When it is
+    /// taken again and again, another process runs under the same id, and this one yields; but brokers that all went and
+    /// came back explain it each time.
     fn join_anew(&mut self) -> Result<(), Error> {
         let context = self.client.context();
         if !self.cut_off {
-            if self.fenced_at.is_some_and(|at| at.elapsed() < FENCED_TWICE) {
+            self.fenced_at.retain(|at| at.elapsed() < RIVALS_MEET);
+            self.fenced_at.push(Instant::now());
+            if self.fenced_at.len() >= RIVAL {
                 return Err(Error::Fenced(context.instance_id.clone().unwrap_or_default()));
             }
-            self.fenced_at = Some(Instant::now());
         }
         tracing::warn!(stage = context.stage, "fenced by another member of the same name; joining anew");
         self.renew()

@@ -172,7 +172,7 @@ const FLUSH_GRACE: Duration = Duration::from_secs(5);
 /// Fenced again within this time, before its transaction could have timed out, means that another process runs under
 /// the same id: two such take the place from each other every few seconds. What fences a process by itself takes longer to
 /// happen again than that.
-pub(crate) const FENCED_TWICE: Duration = Duration::from_secs(60);
+const FENCED_TWICE: Duration = Duration::from_secs(60);
 
 struct Worker {
     connection: Connection,

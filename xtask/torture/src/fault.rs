@@ -106,7 +106,7 @@ impl Kind {
             | Self::BeforeEnd(_)
             | Self::InRevoke(_) => 10,
             // Session time-out, transaction time-out, the broker's sweep, and three.
-            Self::Gone(_) => 6 + 5 + 1 + 3,
+            Self::Gone(_) => 10 + 5 + 1 + 3,
             Self::BrokerKill
             | Self::GroupCoordinatorKill
             | Self::TransactionCoordinatorKill

@@ -64,7 +64,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
         "brokers": 3, "replication.factor": 3, "min.insync.replicas": 2,
         "broker": BROKER.iter().copied().collect::<std::collections::BTreeMap<_, _>>(),
         "transaction.abort.timed.out.transaction.cleanup.interval.ms": 1000, "group.initial.rebalance.delay.ms": 0,
-        "transaction.timeout.ms": 5000, "session.timeout.ms": 6000, "heartbeat.interval.ms": 1000,
+        "transaction.timeout.ms": 5000, "session.timeout.ms": 10_000, "heartbeat.interval.ms": 1000,
         "topic.metadata.refresh.interval.ms": 10_000, "tolerance": crate::content::TOLERANCE,
         "events_per_s": arguments.per_second(), "models": arguments.models.name(),
     });
