@@ -62,7 +62,8 @@ fn plausible(variable: &str) -> String {
 fn every_variable_that_the_chart_sets_is_a_setting() {
     let chart = chart();
     let variables = variables(&chart);
-    for needed in ["TWINLANE_PIPELINE", "TWINLANE_ORDINAL", "TWINLANE_ADMIN_HOST", "TWINLANE_KAFKA__BROKERS"] {
+    for needed in ["TWINLANE_PIPELINE", "TWINLANE_ORDINAL", "TWINLANE_ADMIN_HOST", "TWINLANE_KAFKA__BROKERS"]
+    {
         assert!(variables.contains(needed), "the chart sets no {needed}; found {variables:?}");
     }
     for variable in variables {
@@ -114,7 +115,8 @@ fn every_section_of_the_settings_file_that_the_chart_writes_exists() {
 #[test]
 fn the_settings_files_that_the_readme_shows_are_taken() {
     let readme = read("deploy/helm/README.md");
-    let examples: Vec<_> = readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    let examples: Vec<_> =
+        readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
     assert!(!examples.is_empty(), "deploy/helm/README.md shows no settings file");
     for example in examples {
         assert!(!from_file(example).kafka.common.is_empty(), "{example}");
@@ -142,7 +144,8 @@ fn number_after(text: &str, before: &str) -> u64 {
 
 #[test]
 fn kubernetes_waits_longer_for_a_stop_than_the_service_does() {
-    let limit = number_after(include_str!("../src/process.rs"), "STOP_LIMIT: Duration = Duration::from_secs(");
+    let limit =
+        number_after(include_str!("../src/process.rs"), "STOP_LIMIT: Duration = Duration::from_secs(");
     let schema: Value =
         serde_json::from_str(&read("deploy/helm/twinlane/values.schema.json")).expect("valid JSON");
     let least = &schema["properties"]["pod"]["properties"]["terminationGracePeriodSeconds"]["minimum"];
