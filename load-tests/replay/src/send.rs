@@ -36,8 +36,11 @@ pub(crate) fn send(wheels: &Path, asked: &Send) -> anyhow::Result<()> {
     ensure!(asked.rate.is_finite() && asked.rate > 0.0, "--rate must be more than 0");
     // Before the data is read, which takes seconds: a container's first process is not stopped by a signal without one.
     let (stop, stopped) = channel();
-    // After the first signal nobody may listen any more.
-    ctrlc::set_handler(move || drop(stop.send(()))).context("listening for signals")?;
+    let signalled = move || {
+        // After the first signal nobody may listen any more.
+        let _ = stop.send(());
+    };
+    ctrlc::set_handler(signalled).context("listening for signals")?;
     let producer = Producer::new(&asked.brokers)?;
     let mut sender = Sender { producer, stopped, asked, pace: Pace::new(asked.rate), sent: 0 };
     while sender.all(reference_events(wheels, None)?)?.is_continue() {}
