@@ -62,6 +62,14 @@ const BATCH_BYTES: usize = 1_000_000;
 const COMMON_DEFAULTS: &[(&str, &str)] =
     &[("reconnect.backoff.ms", "50"), ("reconnect.backoff.max.ms", "400"), ("log.connection.close", "false")];
 
+/// What a client is told: which client, whether a user may say otherwise, and what.
+pub static PROPERTIES: [(&str, bool, &[(&str, &str)]); 4] = [
+    ("every client", true, COMMON_DEFAULTS),
+    ("consumers", true, CONSUMER_DEFAULTS),
+    ("producers", true, PRODUCER_DEFAULTS),
+    ("consumers", false, CONSUMER_FIXED),
+];
+
 impl Connection {
     /// A connection without any overrides.
     pub fn new(brokers: impl Into<String>) -> Self {
