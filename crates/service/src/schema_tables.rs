@@ -3,9 +3,7 @@
 
 use std::fmt::Write as _;
 
-use serde_json::{Map, Value};
-
-static NOTHING: Map<String, Value> = Map::new();
+use serde_json::Value;
 
 /// A type and the places where the first type that leads to it has it.
 pub(crate) struct Section<'a> {
@@ -71,11 +69,10 @@ fn referred(schema: &Value, place: String) -> (&str, String) {
 
 /// Required ones first, in the order of the code; then the others by name.
 pub(crate) fn keys(schema: &Value) -> Vec<Key<'_>> {
-    let properties = schema["properties"].as_object().unwrap_or(&NOTHING);
+    let properties = schema["properties"].as_object().into_iter().flatten();
     let required: Vec<_> =
         schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let mut keys: Vec<_> = properties
-        .iter()
         .map(|(name, schema)| Key { name, schema, required: required.contains(&name.as_str()) })
         .collect();
     let rank = |key: &Key<'_>| required.iter().position(|name| *name == key.name).unwrap_or(usize::MAX);
