@@ -44,9 +44,9 @@ const PROPERTIES: &str = "
 ## Properties of librdkafka
 
 Everything that [librdkafka knows](https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md) may be set in
-`kafka.common`, `kafka.consumer` and `kafka.producer`. Twinlane's defaults differ from librdkafka's in these; what exactly once
-rests on is fixed, and setting it changes nothing; so are `group.id`, `group.instance.id`, `transactional.id` and
-`enable.idempotence`.
+`kafka.common`, `kafka.consumer` and `kafka.producer`. In these Twinlane's defaults differ from librdkafka's, or it says what
+exactly once rests on: that is fixed, and setting it changes nothing, as with `group.id`, `group.instance.id`,
+`transactional.id` and `enable.idempotence`.
 ";
 
 /// The page.
