@@ -7,19 +7,19 @@ use anyhow::{Context, Result, bail, ensure};
 use crate::interrupt::Interrupt;
 use crate::{build, progress};
 
-/// A page, the package that knows it, and the package's example that prints it.
-const PAGES: [(&str, &str, &str); 1] = [("docs/metrics.md", "twinlane-service", "metrics_page")];
+/// What the example `page` of `twinlane-service` prints.
+const PAGES: [&str; 3] = ["docs/metrics.md", "docs/pipeline-file.md", "docs/settings.md"];
 
 /// Writes all pages; with `check` it writes none and fails where one differs.
 pub(crate) fn write(check: bool, interrupt: &Interrupt) -> Result<ExitCode> {
-    for (page, package, example) in PAGES {
+    for page in PAGES {
         let mut printing = build::cargo();
         printing
-            .args(["run", "--quiet", "--package", package, "--example", example])
+            .args(["run", "--quiet", "--package", "twinlane-service", "--example", "page", "--", page])
             .stderr(Stdio::inherit());
         let printed = printing.output().with_context(|| format!("printing {page}"))?;
         ensure!(!interrupt.asked(), "interrupted");
-        ensure!(printed.status.success(), "{example} of {package} failed");
+        ensure!(printed.status.success(), "{page} cannot be written");
         let path = build::repository().join(page);
         if std::fs::read(&path).is_ok_and(|written| written == printed.stdout) {
             progress::say(&format!("{page} is as the code says"));

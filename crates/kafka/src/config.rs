@@ -64,6 +64,17 @@ const BATCH_BYTES: usize = 1_000_000;
 const COMMON_DEFAULTS: &[(&str, &str)] =
     &[("reconnect.backoff.ms", "50"), ("reconnect.backoff.max.ms", "400"), ("log.connection.close", "false")];
 
+/// Which clients, whether a user may say otherwise, and what.
+type Told = (&'static str, bool, &'static [(&'static str, &'static str)]);
+
+/// What clients are told before a user says anything.
+pub static PROPERTIES: [Told; 4] = [
+    ("every client", true, COMMON_DEFAULTS),
+    ("consumers", true, CONSUMER_DEFAULTS),
+    ("producers", true, PRODUCER_DEFAULTS),
+    ("consumers", false, CONSUMER_FIXED),
+];
+
 impl Connection {
     /// A connection without any overrides.
     pub fn new(brokers: impl Into<String>) -> Self {

@@ -23,7 +23,7 @@ mod start;
 mod topics;
 mod transactor;
 
-pub use config::Connection;
+pub use config::{Connection, PROPERTIES};
 pub use consumer::{Consumer, ConsumerOptions, Inbound, Pulse};
 pub use error::Error;
 pub use membership::Membership;

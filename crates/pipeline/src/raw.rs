@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use schemars::JsonSchema;
 use serde::{
-    Deserialize, Deserializer,
+    Deserialize, Deserializer, Serialize,
     de::{MapAccess, Visitor, value::MapAccessDeserializer},
 };
 use serde_saphyr::Spanned;
@@ -56,7 +56,7 @@ pub(crate) struct Source {
     pub(crate) when_below_start: BelowStart,
 }
 
-#[derive(Debug, Default, Deserialize, JsonSchema, Clone, Copy)]
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema, Clone, Copy)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Tombstones {
     #[default]
@@ -64,7 +64,7 @@ pub(crate) enum Tombstones {
     DeadLetter,
 }
 
-#[derive(Debug, Default, Deserialize, JsonSchema, Clone, Copy)]
+#[derive(Debug, Default, Deserialize, Serialize, JsonSchema, Clone, Copy)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum BelowStart {
     #[default]

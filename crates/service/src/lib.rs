@@ -7,14 +7,19 @@ mod exit;
 mod health;
 mod metric_names;
 mod metrics_page;
+mod pages;
+mod pipeline_page;
 mod process;
 mod reload;
+mod schema_tables;
 mod settings;
+mod settings_page;
 mod telemetry;
 
 pub use assemble::LoadedPipeline;
 pub use exit::Failure;
-pub use metrics_page::{metrics, metrics_page};
+pub use metrics_page::metrics;
+pub use pages::PAGES;
 pub use process::main;
 pub use settings::{Flags, Invalid, Kafka, LogFormat, Settings};
 

@@ -40,7 +40,7 @@ pub fn metrics() -> impl Iterator<Item = &'static Metric> {
 }
 
 /// The page.
-pub fn metrics_page() -> String {
+pub(crate) fn metrics_page() -> String {
     let mut page = HEAD.to_owned();
     for (about, metrics) in TABLES {
         let _ =

@@ -40,6 +40,11 @@ struct Arguments {
     check_health: bool,
 }
 
+/// Every flag of a service.
+pub(crate) fn command() -> clap::Command {
+    Arguments::command()
+}
+
 /// A clean stop commits what is settled and leaves the group; this is its limit.
 const STOP_LIMIT: Duration = Duration::from_secs(15);
 
@@ -50,7 +55,7 @@ pub fn main(role: Role) -> ExitCode {
         Role::Worker(LaneName::Precision) => "Scores a pipeline's precision lane, exactly once.",
         Role::Worker(LaneName::Throughput) => "Scores a pipeline's throughput lane, exactly once.",
     };
-    let command = Arguments::command().name(role.as_str()).about(about);
+    let command = command().name(role.as_str()).about(about);
     let arguments = match Arguments::from_arg_matches(&command.get_matches()) {
         Ok(arguments) => arguments,
         Err(error) => error.exit(),

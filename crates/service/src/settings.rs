@@ -5,11 +5,12 @@ use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr, path::PathBuf};
 
 use clap::Args;
 use config::{Config, Environment, File};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use twinlane_kafka::Connection;
 
 /// What a service needs to know besides its pipeline file.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Pipeline file.
@@ -43,7 +44,7 @@ pub struct Settings {
 }
 
 /// The `[kafka]` section.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Kafka {
     /// Bootstrap addresses.
@@ -57,7 +58,7 @@ pub struct Kafka {
 }
 
 /// How log lines look.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// For people.

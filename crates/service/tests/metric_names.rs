@@ -1,5 +1,7 @@
 //! Dashboards and alerts find these names and labels; a change here breaks them.
 
+use std::collections::HashSet;
+
 #[test]
 fn dashboards_find_the_metrics_by_these_names() {
     let of_process = twinlane_service::metrics()
@@ -11,4 +13,24 @@ fn dashboards_find_the_metrics_by_these_names() {
         ("process_resident_memory_bytes", &[]),
     ];
     assert_eq!(found, expected);
+}
+
+#[test]
+fn names_follow_prometheus_conventions_and_none_stands_twice() {
+    let mut seen = HashSet::new();
+    for metric in twinlane_service::metrics() {
+        let name = metric.name;
+        assert!(seen.insert(name), "{name} stands twice");
+        assert!(name.starts_with("twinlane_") || name.starts_with("process_"), "{name}");
+        assert_eq!(name.ends_with("_total"), metric.kind.as_str() == "counter", "{name}");
+        for unit in ["seconds", "bytes"] {
+            assert_eq!(
+                metric.unit == unit,
+                name.ends_with(&format!("_{unit}")),
+                "{name} is in {}",
+                metric.unit
+            );
+        }
+        assert!(metric.help.ends_with('.') && !metric.help.contains('|'), "{name}: {}", metric.help);
+    }
 }
