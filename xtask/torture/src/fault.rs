@@ -97,6 +97,17 @@ impl Kind {
         role.map_or_else(|| what.to_owned(), |role| format!("{what}-{}", role.name()))
     }
 
+    /// Whether brokers die of it.
+    pub(crate) fn is_of_brokers(self) -> bool {
+        matches!(
+            self,
+            Self::BrokerKill
+                | Self::GroupCoordinatorKill
+                | Self::TransactionCoordinatorKill
+                | Self::BrokersAway
+        )
+    }
+
     /// How long recovery may take at most, where the promise says so.
     pub(crate) fn bound(self) -> Option<Duration> {
         let seconds = match self {
@@ -107,10 +118,7 @@ impl Kind {
             | Self::InRevoke(_) => 10,
             // Session time-out, transaction time-out, the broker's sweep, and three.
             Self::Gone(_) => 10 + 5 + 1 + 3,
-            Self::BrokerKill
-            | Self::GroupCoordinatorKill
-            | Self::TransactionCoordinatorKill
-            | Self::BrokersAway => 5,
+            _ if self.is_of_brokers() => 5,
             _ => return None,
         };
         Some(Duration::from_secs(seconds))

@@ -18,7 +18,11 @@ pub(crate) struct Injection {
     /// Since the first event, when it began.
     pub(crate) at: Duration,
     pub(crate) detail: String,
+    /// What the kind's bound is for: until answers flow on every partition after brokers were away, until every partition
+    /// has answered what came later after all other faults.
     pub(crate) recovery: Option<Duration>,
+    /// Until every partition has answered what came later.
+    pub(crate) caught_up: Option<Duration>,
 }
 
 /// Everything that a run has found out.
@@ -124,7 +128,7 @@ impl Report {
             .map(|one| {
                 json!({
                     "number": one.number, "kind": one.kind.name(), "at_s": seconds(one.at), "detail": one.detail,
-                    "recovery_s": one.recovery.map(seconds),
+                    "recovery_s": one.recovery.map(seconds), "caught_up_s": one.caught_up.map(seconds),
                 })
             })
             .collect();

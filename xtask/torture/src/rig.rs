@@ -47,11 +47,20 @@ impl Rig {
 
     /// Waits until every strand has answered events that were produced after `moment`, and says how long after it.
     pub(crate) fn recovered(&self, moment: Instant) -> Result<Duration> {
+        self.wait_for(moment, |strands| self.watch.behind(moment, strands))
+    }
+
+    /// Waits until answers flow on every strand again, be it those of a backlog, and says how long after `moment`.
+    pub(crate) fn flows(&self, moment: Instant) -> Result<Duration> {
+        self.wait_for(moment, |strands| self.watch.silent(moment, strands))
+    }
+
+    fn wait_for(&self, moment: Instant, left: impl Fn(&[Strand]) -> Vec<Strand>) -> Result<Duration> {
         let strands = self.strands();
         let mut behind = strands.clone();
         let end = Instant::now() + RECOVERY_LIMIT;
         while Instant::now() < end {
-            behind = self.watch.behind(moment, &strands);
+            behind = left(&strands);
             if behind.is_empty() {
                 return Ok(moment.elapsed());
             }

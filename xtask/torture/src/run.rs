@@ -323,18 +323,30 @@ impl Course<'_> {
         };
         let recovery = if settles {
             self.say(format!("fault {}: {name}, waiting for recovery", fault.number));
-            let recovered = self.rig.recovered(injected.remedied);
+            let flows = self.rig.flows(injected.remedied);
+            let recovered = flows.and_then(|flows| Ok((flows, self.rig.recovered(injected.remedied)?)));
             let detail = &injected.detail;
             Some(recovered.with_context(|| format!("fault {} ({name}: {detail})", fault.number))?)
         } else {
             self.rig.pause(injected.pause)?;
             None
         };
-        let took =
-            recovery.map_or(String::new(), |time| format!(", recovered in {:.1} s", time.as_secs_f64()));
+        let took = recovery.map_or(String::new(), |(flows, caught_up)| {
+            let [flows, caught_up] = [flows, caught_up].map(|time| time.as_secs_f64());
+            format!(", answers flow after {flows:.1} s, the backlog is answered after {caught_up:.1} s")
+        });
         println!("{:>5.0} s fault {}: {name} {}{took}", at.as_secs_f64(), fault.number, injected.detail);
-        let injection =
-            Injection { number: fault.number, kind: fault.kind, at, detail: injected.detail, recovery };
+        // A process is back when it answers what came after it; brokers are when answers flow.
+        let bounded =
+            recovery.map(|(flows, caught_up)| if fault.kind.is_of_brokers() { flows } else { caught_up });
+        let injection = Injection {
+            number: fault.number,
+            kind: fault.kind,
+            at,
+            detail: injected.detail,
+            recovery: bounded,
+            caught_up: recovery.map(|(_, caught_up)| caught_up),
+        };
         self.injections.lock().unwrap_or_else(PoisonError::into_inner).push(injection);
         (injected.after)().with_context(|| format!("after fault {} ({name})", fault.number))?;
         if settles {

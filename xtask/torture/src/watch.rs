@@ -101,6 +101,14 @@ impl Watch {
         seen.answers + seen.dead_letters
     }
 
+    /// The strands of which no answer was seen since `moment`.
+    pub(crate) fn silent(&self, moment: Instant, strands: &[Strand]) -> Vec<Strand> {
+        let seen = self.shared.seen();
+        let is_silent =
+            |strand: &&Strand| seen.strands.get(*strand).is_none_or(|progress| progress.seen < moment);
+        strands.iter().filter(is_silent).copied().collect()
+    }
+
     /// The strands that have not answered anything yet that was produced after `moment`.
     pub(crate) fn behind(&self, moment: Instant, strands: &[Strand]) -> Vec<Strand> {
         let moment = moment.saturating_duration_since(self.shared.began);
