@@ -179,6 +179,8 @@ fn assigned(inbound: &Receiver<Inbound>) {
 fn a_member_whose_place_was_taken_joins_anew_twice_and_the_third_time_says_whose_it_is() {
     let mut cluster = Cluster::start();
     cluster.connection.consumer.insert("heartbeat.interval.ms".into(), "500".into());
+    // The mock cluster gives a place to another client only when its former one has timed out.
+    cluster.connection.consumer.insert("session.timeout.ms".into(), "3000".into());
     produce(&cluster);
     let (_consumer, inbound) = cluster.consumer_in_place(Some("shop.precision.0"));
     assert_eq!(wait_for(&inbound, records), 1);
