@@ -39,7 +39,7 @@ tool() { # name, module, version, where
     needs_go "$1"
     echo "building $1 $3 (minutes, once)"
     mkdir -p "$(dirname "$4")"
-    GOBIN="$(dirname "$4")" GOFLAGS=-mod=mod go install -trimpath -ldflags='-s -w' "$2@v$3" || cannot "$1 cannot be built"
+    GOBIN="$(dirname "$4")" GOFLAGS= go install -trimpath -ldflags='-s -w' "$2@v$3" || cannot "$1 cannot be built"
   fi
 }
 
@@ -76,12 +76,12 @@ valid() { # Kubernetes' version, file; what kubeconform says is left in $out/sai
     "$2" > "$out/said" 2>&1 && ! grep -q 'Summary: 0 resources\? found' "$out/said"
 }
 
-render() { "$helm" template commerce twinlane --namespace streams --kube-version "$oldest" "$@"; }
+render() { "$helm" template commerce ./twinlane --namespace streams --kube-version "$oldest" "$@"; }
 
 tried=0
 for values in twinlane/ci/*.yaml; do
   name="$(basename "$values" .yaml)"
-  "$helm" lint --strict --quiet twinlane --values "$values" --kube-version "$oldest" || problem "$name: lint"
+  "$helm" lint --strict --quiet ./twinlane --values "$values" --kube-version "$oldest" || problem "$name: lint"
   render --values "$values" > "$out/$name.yaml" || { problem "$name: does not render"; continue; }
   for version in "$oldest" "$newest"; do
     valid "$version" "$out/$name.yaml" || { problem "$name, Kubernetes $version:"; cat "$out/said" >&2; }
@@ -119,7 +119,7 @@ refused "has no lane \`throughput\`" --values twinlane/ci/one-lane.yaml --set th
 refused "pipeline.inline is not YAML" --set pipeline.inline='a: [b'
 refused "there is none" --set pipeline.files.a=b
 refused "nothing is enabled" --set router.enabled=false --set precision.enabled=false --set throughput.enabled=false
-if "$helm" template a-name-that-is-much-too-long-for-its-ordinals twinlane > /dev/null 2>&1; then
+if "$helm" template a-name-that-is-much-too-long-for-its-ordinals ./twinlane > /dev/null 2>&1; then
   problem "a release whose replicas would lose their ordinals was taken"
 fi
 
