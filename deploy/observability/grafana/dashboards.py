@@ -219,6 +219,12 @@ GPU = [
           [(f"sum by (task) ({on_device('twinlane_padding_values_total')}) / sum by (task) ({on_device('twinlane_packed_values_total')})",
             "{{task}}")], "percentunit", max=1),
     panel("Waiting for a model", "Records in the queue.", [(f"sum by (task) (twinlane_queue_records{{{HERE}}} * {ON_DEVICE})", "{{task}}")]),
+    panel("Compared with the CPU", "Answers of lanes that ask for it with `parity`; those outside of the tolerance are to be none.",
+          [(f"sum by (task) ({rate('twinlane_parity_checked_total', HERE)})", "{{task}}"),
+           (f"sum by (task) ({rate('twinlane_parity_outside_total', HERE)})", "{{task}} outside")], "ops"),
+    panel("Difference to the CPU", "In scores, or in parts of a number.",
+          [(f"histogram_quantile({q}, sum by (le, task) ({rate('twinlane_parity_difference_bucket', HERE)}))", f"{{{{task}}}} p{q * 100:g}")
+           for q in (0.5, 0.99)]),
     panel("Where models run", "", [(f"twinlane_device_in_use{{{HERE}}}", "")], kind="table", width=16,
           columns=["instance", "task", "device", "Value"]),
 ]
