@@ -3,6 +3,7 @@
 use std::{num::NonZeroU64, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
+use twinlane_record::Coordinates;
 use twinlane_service::LogFormat;
 
 use crate::dead_letters::arguments::DeadLetters;
@@ -17,6 +18,8 @@ From a pipeline file to scored events:
   twinlane run pipelines/commerce
   # follow scored events and dead letters as they come
   twinlane tail pipelines/commerce
+  # what became of one event
+  twinlane explain pipelines/commerce shop.events/3/10442
   # what could not be answered, and why; and once that is repaired, again
   twinlane dead-letters list pipelines/commerce
   twinlane dead-letters redrive pipelines/commerce
@@ -52,6 +55,8 @@ pub(crate) enum Command {
     Run(Run),
     /// Follow scored events and dead letters
     Tail(Tail),
+    /// Find what became of one event
+    Explain(Explain),
     /// Look at what could not be answered, and send it once more
     DeadLetters(DeadLetters),
 }
@@ -179,6 +184,31 @@ pub(crate) struct Tail {
     pub(crate) count: Option<NonZeroU64>,
 }
 
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  twinlane explain pipelines/commerce shop.events/3/10442\n  \
+    twinlane explain --json pipelines/commerce shop.events/3/10442 | jq .outcome\n\n\
+    COORDINATES are the event's own: topic/partition/offset on its source topic, which\n\
+    an answer names as `event_id` and a dead letter in the header twinlane-source.\n\
+    Those of an answer, of a dead letter or of a record between router and worker\n\
+    lead to their event.\n\n\
+    Says which route of the pipeline file takes the event, where it was routed to, and\n\
+    where its answer or its dead letters stand; of an event that has none yet, how many\n\
+    records are before it. Reads committed records only, joins no group and changes\n\
+    nothing. Partitions are searched from the event's own time on. Moments within the\n\
+    services are known where they run with `timings`.\n\n\
+    Exits with 1 if the event was passed and neither an answer nor a dead letter is there.")]
+pub(crate) struct Explain {
+    #[command(flatten)]
+    pub(crate) pipeline: Pipeline,
+    #[command(flatten)]
+    pub(crate) cluster: Cluster,
+    /// Where the event stands, topic/partition/offset
+    pub(crate) coordinates: Coordinates,
+    /// As one JSON object, nothing cut
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory as _;
@@ -209,7 +239,7 @@ mod tests {
                 examples += 1;
             }
         }
-        assert!(examples >= 20, "only {examples} examples were found");
+        assert!(examples >= 23, "only {examples} examples were found");
     }
 
     #[test]

@@ -12,7 +12,6 @@ mod redrive;
 mod redriven;
 mod show;
 mod tally;
-mod text;
 
 use std::{process::ExitCode, sync::Arc};
 
@@ -20,10 +19,14 @@ use twinlane_kafka::{Connection, Span, Topics};
 use twinlane_pipeline::Plan;
 use twinlane_service::Failure;
 
-pub(crate) use self::redriven::{create as create_redriven, topic as redriven_topic};
 use self::{
     arguments::{DeadLetters, DeadLettersCommand},
     redriven::Redriven,
+};
+pub(crate) use self::{
+    letter::Letter,
+    list::json_of,
+    redriven::{Entry, create as create_redriven, topic as redriven_topic},
 };
 use crate::{
     arguments::{Cluster, Pipeline},
@@ -40,17 +43,17 @@ pub(crate) fn dead_letters(arguments: &DeadLetters) -> Result<ExitCode, Failure>
     }
 }
 
-/// A pipeline and its cluster, as all three commands need them.
-struct Desk {
-    located: Located,
-    connection: Connection,
-    topics: Topics,
+/// A pipeline and its cluster, as commands need them that look at what became of events.
+pub(crate) struct Desk {
+    pub(crate) located: Located,
+    pub(crate) connection: Connection,
+    pub(crate) topics: Topics,
     /// Where it is recorded what was sent again.
     redriven_topic: Arc<str>,
 }
 
 impl Desk {
-    fn open(pipeline: &Pipeline, cluster: &Cluster) -> Result<Self, Failure> {
+    pub(crate) fn open(pipeline: &Pipeline, cluster: &Cluster) -> Result<Self, Failure> {
         let located = locate::pipeline(pipeline, Some(cluster), None)?;
         let redriven_topic = redriven::topic(&located.loaded.plan)?;
         let connection = located.settings.connection();
@@ -58,7 +61,7 @@ impl Desk {
         Ok(Self { located, connection, topics, redriven_topic })
     }
 
-    fn plan(&self) -> &Plan {
+    pub(crate) fn plan(&self) -> &Plan {
         &self.located.loaded.plan
     }
 
@@ -71,7 +74,7 @@ impl Desk {
     }
 
     /// What was sent again until now.
-    fn redriven(&self) -> Result<Redriven, Failure> {
+    pub(crate) fn redriven(&self) -> Result<Redriven, Failure> {
         let dead_letters = &self.plan().dead_letters.name;
         Ok(Redriven::read(&self.connection, &self.topics, &self.redriven_topic, dead_letters)?)
     }

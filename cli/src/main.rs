@@ -1,12 +1,14 @@
-//! The `twinlane` command: check a pipeline, make its topics, run it for development, follow what comes out, and send
-//! again what died.
+//! The `twinlane` command: check a pipeline, make its topics, run it for development, follow what comes out, find what
+//! became of one event, and send again what died.
 
 mod arguments;
 mod check;
 mod dead_letters;
+mod explain;
 mod locate;
 mod run;
 mod tail;
+mod text;
 mod topics;
 
 use std::{
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
         },
         Command::Run(arguments) => run::run(&arguments),
         Command::Tail(arguments) => tail::tail(&arguments),
+        Command::Explain(arguments) => explain::explain(&arguments),
         Command::DeadLetters(arguments) => dead_letters::dead_letters(&arguments),
     };
     ended.unwrap_or_else(|failure| {

@@ -175,6 +175,16 @@ impl Shop {
         }
     }
 
+    /// Where the event with this id stands on its source topic.
+    ///
+    /// # Panics
+    /// When none was produced.
+    pub fn produced_at(&self, id: u32) -> String {
+        let produced = self.produced.lock().expect("no holder of this lock panics");
+        let found = produced.iter().find(|(_, event)| event.id == id);
+        found.map(|(at, _)| at.clone()).expect("an event with this id was produced")
+    }
+
     /// Produces `count` events with the same value, on every partition in turn, which are on no account.
     pub fn flood(&self, source: &str, value: &str, count: usize) {
         let producer = Producer::new(&self.bootstrap).expect("a producer");

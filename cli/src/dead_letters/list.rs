@@ -15,9 +15,8 @@ use super::{
     letter::Letter,
     redriven::{Entry, Redriven},
     tally::{Tally, counted},
-    text,
 };
-use crate::{printed, tail::line};
+use crate::{printed, tail::line, text};
 
 pub(crate) fn list(arguments: &List) -> Result<ExitCode, Failure> {
     let desk = Desk::open(&arguments.pipeline, &arguments.cluster)?;

@@ -5,8 +5,8 @@ use std::{io::Write as _, process::ExitCode};
 use twinlane_kafka::Span;
 use twinlane_service::Failure;
 
-use super::{Desk, arguments::Show, letter::Letter, list::json_of, redriven::Entry, text};
-use crate::printed;
+use super::{Desk, arguments::Show, letter::Letter, list::json_of, redriven::Entry};
+use crate::{printed, text};
 
 /// Characters of a header, and of key and value, that are shown.
 const HEADER: usize = 200;

@@ -30,7 +30,7 @@ pub use membership::Membership;
 pub use outgoing::Outgoing;
 /// What a broker or the client answered: part of [`Error`].
 pub use rdkafka::types::RDKafkaErrorCode as ErrorCode;
-pub use reader::{Begin, Next, Reader, Span, SpanReader};
+pub use reader::{Begin, Next, Reader, Span, SpanReader, committed};
 pub use sender::{Sender, SenderOptions, Sent};
 pub use start::BelowStart;
 pub use topics::{TopicFacts, Topics};

@@ -106,10 +106,35 @@ impl Span {
         Ok(Self { topic: topic.clone(), partitions: ends.collect::<Result<_, Error>>()? })
     }
 
+    /// What one partition holds from the first record on that is not older than a moment, milliseconds since the Unix
+    /// epoch; without a moment, all of it. A record of that very moment is in it, however times are mixed.
+    pub fn since(
+        connection: &Connection,
+        client_id: &str,
+        topic: &Arc<str>,
+        partition: i32,
+        moment: Option<i64>,
+    ) -> Result<Self, Error> {
+        let consumer = consumer(connection, client_id, true)?;
+        let (oldest, end) = ends(connection, &consumer, topic, partition)?;
+        let first = match moment.map(|moment| first_since(&consumer, topic, partition, moment)).transpose()? {
+            None => oldest,
+            // All of them are older.
+            Some(None) => end,
+            Some(Some(offset)) => offset.clamp(oldest, end),
+        };
+        Ok(Self { topic: topic.clone(), partitions: HashMap::from([(partition, (first, end))]) })
+    }
+
     /// One record alone.
     pub fn one(at: &Coordinates) -> Self {
         let partitions = HashMap::from([(at.partition, (at.offset, at.offset.saturating_add(1)))]);
         Self { topic: at.topic.clone(), partitions }
+    }
+
+    /// The first offset of a partition and the one after its last.
+    pub fn bounds(&self, partition: i32) -> Option<(i64, i64)> {
+        self.partitions.get(&partition).copied()
     }
 
     /// How many offsets it covers: not fewer than it has records, since commit markers and records that were
@@ -217,6 +242,40 @@ fn consumer(connection: &Connection, client_id: &str, tell_ends: bool) -> Result
     config.set("auto.offset.reset", "earliest");
     config.set("enable.partition.eof", tell_ends.to_string());
     config.create().map_err(Error::Settings)
+}
+
+fn first_since(
+    consumer: &BaseConsumer,
+    topic: &str,
+    partition: i32,
+    moment: i64,
+) -> Result<Option<i64>, Error> {
+    let mut asked = TopicPartitionList::new();
+    // Times before the epoch are no times to a broker.
+    asked.add_partition_offset(topic, partition, Offset::Offset(moment.max(0))).map_err(opening)?;
+    let told = consumer.offsets_for_times(asked, PATIENCE).map_err(opening)?;
+    Ok(told.elements().first().and_then(|element| element.offset().to_raw()).filter(|&offset| offset >= 0))
+}
+
+/// What a group has committed of a partition, whoever of its members did; the group is only asked, not joined.
+pub fn committed(
+    connection: &Connection,
+    group: &str,
+    topic: &str,
+    partition: i32,
+) -> Result<Option<i64>, Error> {
+    let what = || format!("ask for the committed offset of group {group}");
+    let config = connection.consumer_config("twinlane-look", group);
+    let consumer: BaseConsumer = config.create().map_err(Error::Settings)?;
+    let mut asked = TopicPartitionList::new();
+    asked.add_partition(topic, partition);
+    let told = consumer.committed_offsets(asked, PATIENCE).map_err(|source| {
+        match source.rdkafka_error_code().filter(|&code| is_authorisation(code)) {
+            Some(code) => Error::Unauthorised { what: what(), code },
+            None => Error::Client { what: what(), source },
+        }
+    })?;
+    Ok(told.elements().first().and_then(|element| element.offset().to_raw()).filter(|&offset| offset >= 0))
 }
 
 fn ends(

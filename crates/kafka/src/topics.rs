@@ -95,6 +95,15 @@ impl Topics {
         Ok(facts)
     }
 
+    /// The partitions of those of these topics that exist.
+    pub fn partitions(&self, names: &[Arc<str>]) -> Result<HashMap<Arc<str>, i32>, Error> {
+        let metadata = self.metadata()?;
+        let facts = names.iter().filter_map(|name| {
+            found(&metadata, name).map(|topic| (name.clone(), topic.partitions().len() as i32))
+        });
+        Ok(facts.collect())
+    }
+
     /// Creates the topics that do not exist and returns their names. `replication` is capped by the cluster.
     pub fn create_missing(
         &self,

@@ -7,10 +7,10 @@
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, never};
 use twinlane_delivery::Ticket;
-use twinlane_pipeline::{Action, LaneName, Plan, Tombstones};
-use twinlane_record::{Envelope, Reason, Rejection, Verdict, headers};
+use twinlane_pipeline::{Action, LaneName, Plan};
+use twinlane_record::{Envelope, Verdict, headers};
 
-use crate::{Answers, Error, Read, Settled, Sources, Verdicts, Work, answer::Target, sources::SourceParts};
+use crate::{Answers, Error, Read, Settled, Sources, Verdicts, Work, answer::Target};
 
 /// What becomes of the events of a route in this lane's stage.
 enum Way {
@@ -68,15 +68,6 @@ impl Router {
         Self { timings, ..self }
     }
 
-    fn route(source: &SourceParts, event: &Envelope, value: &[u8]) -> Result<usize, Rejection> {
-        if value.is_empty() {
-            return Err(Rejection::new(Reason::EmptyPayload, "the payload has no bytes"));
-        }
-        let schema = source.decoder.schema_name(value)?;
-        let mut decode = || source.decoder_for_rules.decode(value).map(|event| event.value);
-        source.rules.route(schema.map(|s| &**s), &mut decode, event.key.as_deref())
-    }
-
     fn rest(&self, ticket: Ticket, settled: impl FnOnce() -> Settled) -> Settled {
         if self.owns_rest { settled() } else { Settled { ticket, verdict: Verdict::Elsewhere, output: None } }
     }
@@ -104,29 +95,17 @@ impl Work for Router {
     type Done = ();
 
     fn receive(&mut self, ticket: Ticket, event: Envelope, verdicts: &mut Verdicts) {
-        let skipped = || Settled { ticket, verdict: Verdict::Skipped, output: None };
         let read = Read { ticket, event: &event, origin: &event.at };
-        let dead = |rejection: &Rejection| self.answers.dead_letter(read, rejection, None);
-        let Some(source) = self.sources.by_topic(&event.at.topic) else {
-            let rejection = Rejection::new(Reason::NoRoute, "no source of this pipeline names its topic");
-            return verdicts.push(self.rest(ticket, || dead(&rejection)));
-        };
-        let settled = match (&event.value, source.tombstones) {
-            (None, Tombstones::Skip) => self.rest(ticket, skipped),
-            (None, Tombstones::DeadLetter) => {
-                let rejection = Rejection::new(Reason::Tombstone, "the value is null");
-                self.rest(ticket, || dead(&rejection))
-            }
-            (Some(value), _) => match Self::route(source, &event, value) {
-                Err(rejection) => self.rest(ticket, || dead(&rejection)),
-                Ok(route) => match &self.ways[route] {
-                    Way::Skip => self.rest(ticket, skipped),
-                    Way::Forward { route, to } => self.forward(read, route, to),
-                    Way::Elsewhere => Settled { ticket, verdict: Verdict::Elsewhere, output: None },
-                },
+        let skipped = || Settled { ticket, verdict: Verdict::Skipped, output: None };
+        verdicts.push(match self.sources.route(&event) {
+            Err(rejection) => self.rest(ticket, || self.answers.dead_letter(read, &rejection, None)),
+            Ok(None) => self.rest(ticket, skipped),
+            Ok(Some(route)) => match &self.ways[route] {
+                Way::Skip => self.rest(ticket, skipped),
+                Way::Forward { route, to } => self.forward(read, route, to),
+                Way::Elsewhere => Settled { ticket, verdict: Verdict::Elsewhere, output: None },
             },
-        };
-        verdicts.push(settled);
+        });
     }
 
     fn done(&self) -> &Receiver<()> {

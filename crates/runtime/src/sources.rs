@@ -3,7 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use twinlane_pipeline::{Plan, RuleSet, Tombstones};
-use twinlane_record::{EventDecoder, Format, SchemaFolder};
+use twinlane_record::{Envelope, EventDecoder, Format, Reason, Rejection, SchemaFolder};
 
 use crate::Error;
 
@@ -15,6 +15,25 @@ pub(crate) struct SourceParts {
     /// Gives what the rules look at.
     pub(crate) decoder_for_rules: EventDecoder,
     pub(crate) rules: RuleSet,
+}
+
+impl SourceParts {
+    /// See [`Sources::route`].
+    pub(crate) fn route(&self, event: &Envelope) -> Result<Option<usize>, Rejection> {
+        let value = match (&event.value, self.tombstones) {
+            (Some(value), _) => value,
+            (None, Tombstones::Skip) => return Ok(None),
+            (None, Tombstones::DeadLetter) => {
+                return Err(Rejection::new(Reason::Tombstone, "the value is null"));
+            }
+        };
+        if value.is_empty() {
+            return Err(Rejection::new(Reason::EmptyPayload, "the payload has no bytes"));
+        }
+        let schema = self.decoder.schema_name(value)?;
+        let mut decode = || self.decoder_for_rules.decode(value).map(|event| event.value);
+        self.rules.route(schema.map(|s| &**s), &mut decode, event.key.as_deref()).map(Some)
+    }
 }
 
 /// The sources of a plan, by topic.
@@ -47,6 +66,12 @@ impl Sources {
             sources.insert(source.topic.clone(), Arc::new(parts));
         }
         Ok(Self(sources))
+    }
+
+    /// Which route takes an event of a source topic, as an index into the plan's; none takes a tombstone that is skipped.
+    pub fn route(&self, event: &Envelope) -> Result<Option<usize>, Rejection> {
+        let stranger = || Rejection::new(Reason::NoRoute, "no source of this pipeline names its topic");
+        self.by_topic(&event.at.topic).ok_or_else(stranger)?.route(event)
     }
 
     pub(crate) fn by_topic(&self, topic: &str) -> Option<&Arc<SourceParts>> {

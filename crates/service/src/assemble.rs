@@ -54,7 +54,8 @@ impl LoadedPipeline {
         self.folder.join(relative)
     }
 
-    fn sources(&self) -> Result<Sources, Failure> {
+    /// Decoders and rules of every source.
+    pub fn sources(&self) -> Result<Sources, Failure> {
         Ok(Sources::build(&self.plan, &self.schemas)?)
     }
 
