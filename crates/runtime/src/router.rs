@@ -92,6 +92,7 @@ impl Router {
 }
 
 impl Work for Router {
+    const NAME: &'static str = "route";
     type Done = ();
 
     fn receive(&mut self, ticket: Ticket, event: Envelope, verdicts: &mut Verdicts) {

@@ -17,7 +17,7 @@ use twinlane_record::{
 };
 
 use crate::{
-    Answers, Error, Read, Settled, Sources, Verdicts, Work,
+    Answers, Error, ModelRun, Read, Settled, Sources, Verdicts, Work,
     answer::{Target, now_ms},
     expiry::{Expiry, TooOld},
     sources::SourceParts,
@@ -371,6 +371,7 @@ impl Scorer {
 }
 
 impl Work for Scorer {
+    const NAME: &'static str = "score";
     type Done = Ran<Pending>;
 
     fn receive(&mut self, ticket: Ticket, event: Envelope, verdicts: &mut Verdicts) {
@@ -385,6 +386,19 @@ impl Work for Scorer {
 
     fn done(&self) -> &Receiver<Ran<Pending>> {
         self.serving().sessions.results()
+    }
+
+    fn run<'d>(&'d self, ran: &'d Ran<Pending>) -> Option<ModelRun<'d>> {
+        let of = |models: &&Models| models.sessions.generation() == ran.generation;
+        let model = &self.models.iter().find(of)?.identities[ran.task];
+        Some(ModelRun {
+            task: &self.tasks[ran.task].name,
+            model_digest: &model.digest,
+            device: &model.device,
+            tickets: ran.tags.iter().map(|pending| pending.ticket).collect(),
+            started: ran.started,
+            elapsed: ran.elapsed,
+        })
     }
 
     fn finish(&mut self, ran: Ran<Pending>, verdicts: &mut Verdicts) -> Result<(), Error> {

@@ -18,7 +18,11 @@ use twinlane_kafka::{
 };
 use twinlane_record::{Envelope, Verdict};
 
-use crate::{Error, Settled, Verdicts, Work, tally::Tally};
+use crate::{
+    Error, Settled, Verdicts, Work,
+    spans::{Sampling, Spans},
+    tally::Tally,
+};
 
 /// How a stage is set up.
 #[derive(Clone, Debug)]
@@ -37,6 +41,8 @@ pub struct StageOptions {
     pub limits: Limits,
     /// Note on every record when it was read, and on every output when it was produced.
     pub timings: bool,
+    /// Which events are traced, with OpenTelemetry's global tracer; nothing is asked of it without this.
+    pub traces: Option<Sampling>,
 }
 
 /// What others may know of a running stage; read by health checks.
@@ -104,6 +110,10 @@ impl<W: Work> Stage<W> {
         )?;
         let mut turn = Loop {
             tally: Tally::new(&self.options.stage, self.options.limits),
+            spans: self.options.traces.clone().map(|sampling| {
+                let tracer = opentelemetry::global::tracer("twinlane");
+                Spans::new(tracer, W::NAME, &self.options.consumer.group, sampling)
+            }),
             budget: Budget::new(self.options.limits),
             delivery: Delivery::new(self.options.delivery),
             options: self.options,
@@ -131,6 +141,8 @@ struct Loop<'a, W: Work> {
     transactor: &'a Transactor,
     state: Arc<StageState>,
     tally: Tally,
+    /// Where traces are asked for.
+    spans: Option<Spans>,
     verdicts: Verdicts,
     /// The consumer's callback waits, and with it the group, until this is dropped.
     revoke: Option<Sender<()>>,
@@ -161,8 +173,7 @@ impl<W: Work> Loop<'_, W> {
             let wake = due.map_or_else(never, crossbeam_channel::at);
             select! {
                 recv(inbound) -> event => self.inbound(event.map_err(|_| Error::ThreadDied("consumer"))?)?,
-                recv(self.work.done()) -> done =>
-                    self.work.finish(done.map_err(|_| Error::ThreadDied("model"))?, &mut self.verdicts)?,
+                recv(self.work.done()) -> done => self.finish(done.map_err(|_| Error::ThreadDied("model"))?)?,
                 recv(self.transactor.outcomes()) -> outcome =>
                     self.outcome(outcome.map_err(|_| Error::ThreadDied("transaction"))?)?,
                 recv(stop) -> _ => self.consumer.stop(),
@@ -171,7 +182,7 @@ impl<W: Work> Loop<'_, W> {
             }
             // Take what else has come before closing a window, so that batches form from the backlog.
             while let Ok(done) = self.work.done().try_recv() {
-                self.work.finish(done, &mut self.verdicts)?;
+                self.finish(done)?;
             }
             if self.work.overdue_at().is_some_and(|at| at <= Instant::now()) {
                 return Err(self.work.overdue());
@@ -187,11 +198,21 @@ impl<W: Work> Loop<'_, W> {
         Ok(())
     }
 
+    fn finish(&mut self, done: W::Done) -> Result<(), Error> {
+        if let Some(spans) = &mut self.spans
+            && let Some(run) = self.work.run(&done)
+        {
+            spans.ran(&run);
+        }
+        self.work.finish(done, &mut self.verdicts)
+    }
+
     fn inbound(&mut self, event: Inbound) -> Result<(), Error> {
         match event {
             Inbound::Records(records) => {
                 let began = Instant::now();
                 self.tally.read(records.first().and_then(|record| record.timestamp_ms));
+                let (count, mut traced) = (records.len(), Vec::new());
                 for mut record in records {
                     if self.options.timings {
                         record.headers.note_moment("read", SystemTime::now());
@@ -200,13 +221,25 @@ impl<W: Work> Loop<'_, W> {
                     let partition =
                         TopicPartition { topic: record.at.topic.clone(), partition: record.at.partition };
                     match self.delivery.arrive(&partition, record.at.offset, memory(&record)) {
-                        Ok(ticket) => self.work.receive(ticket, record, &mut self.verdicts),
+                        Ok(ticket) => {
+                            if let Some(spans) = &mut self.spans
+                                && spans.arrives(ticket, &record)
+                            {
+                                traced.push(ticket);
+                            }
+                            self.work.receive(ticket, record, &mut self.verdicts);
+                        }
                         // Left over from before a rewind or revoke: it will be read again, by us or another.
                         Err(Refused::Stale | Refused::NotAssigned) => {}
                         Err(refused) => tracing::error!(at = %record.at, %refused, "a record came twice"),
                     }
                 }
                 self.tally.prepare.record(began.elapsed().as_secs_f64());
+                if let Some(spans) = &mut self.spans
+                    && !traced.is_empty()
+                {
+                    spans.received(SystemTime::now() - began.elapsed(), count, traced);
+                }
             }
             Inbound::Assigned(partitions) => {
                 tracing::info!(stage = self.options.stage, ?partitions, "assigned");
@@ -236,7 +269,10 @@ impl<W: Work> Loop<'_, W> {
     }
 
     fn settle(&mut self) {
-        for Settled { ticket, verdict, output } in self.verdicts.drain(..) {
+        for Settled { ticket, verdict, mut output } in self.verdicts.drain(..) {
+            if let Some(spans) = &mut self.spans {
+                spans.settled(ticket, verdict, output.as_mut());
+            }
             let bytes = output.as_ref().map_or(0, Outgoing::size);
             let dead = matches!(verdict, Verdict::DeadLettered(_));
             match self.delivery.settle(ticket, Answer { output, bytes, dead }) {
@@ -248,6 +284,9 @@ impl<W: Work> Loop<'_, W> {
                 Err(refused) => tracing::error!(%refused, ?ticket, "a verdict was refused"),
             }
         }
+        if let Some(spans) = &mut self.spans {
+            spans.turn();
+        }
     }
 
     fn outcome(&mut self, outcome: Outcome) -> Result<(), Error> {
@@ -255,10 +294,19 @@ impl<W: Work> Loop<'_, W> {
         let ended = match outcome {
             Outcome::Committed(window) => {
                 self.tally.committed(&window);
+                if let Some(spans) = &mut self.spans {
+                    spans.committed(&window);
+                }
                 Ended::Committed(window)
             }
-            Outcome::Aborted(window) => Ended::Aborted(window),
-            Outcome::Lost => Ended::Lost,
+            Outcome::Aborted(window) => {
+                self.spans.iter_mut().for_each(|spans| spans.failed("aborted"));
+                Ended::Aborted(window)
+            }
+            Outcome::Lost => {
+                self.spans.iter_mut().for_each(|spans| spans.failed("its end is not known"));
+                Ended::Lost
+            }
             Outcome::Failed(error) => return Err(error.into()),
         };
         self.delivery.ended(ended, Instant::now());
@@ -273,6 +321,9 @@ impl<W: Work> Loop<'_, W> {
                     self.tally.window_records.record(window.records() as f64);
                     if let Some(since) = self.settled_since.take() {
                         self.tally.window.record(since.elapsed().as_secs_f64());
+                    }
+                    if let Some(spans) = &mut self.spans {
+                        spans.sends(&window);
                     }
                     self.transactor.submit(window);
                 }
@@ -309,6 +360,9 @@ impl<W: Work> Loop<'_, W> {
                 Order::Forget => {
                     let delivery = &self.delivery;
                     self.work.forget_stale(&|ticket| delivery.is_current(ticket));
+                    if let Some(spans) = &mut self.spans {
+                        spans.forget_stale(&|ticket| delivery.is_current(ticket));
+                    }
                 }
             }
         }

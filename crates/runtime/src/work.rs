@@ -7,6 +7,8 @@ use twinlane_delivery::Ticket;
 use twinlane_kafka::Outgoing;
 use twinlane_record::{Envelope, Verdict};
 
+use crate::ModelRun;
+
 /// A record's verdict with what it produces: nothing for a skipped record, else one output or dead letter.
 #[derive(Debug)]
 pub struct Settled {
@@ -23,6 +25,8 @@ pub type Verdicts = Vec<Settled>;
 
 /// The part of a stage that differs between services. All calls come from the stage thread.
 pub trait Work: Send {
+    /// What it does with an event, for the names of traces.
+    const NAME: &'static str;
     /// What comes back from other threads; `()` where everything is settled at once.
     type Done: Send;
 
@@ -31,6 +35,11 @@ pub trait Work: Send {
 
     /// Where finished work arrives.
     fn done(&self) -> &Receiver<Self::Done>;
+
+    /// The model run that this is the end of, for traces.
+    fn run<'d>(&'d self, _done: &'d Self::Done) -> Option<ModelRun<'d>> {
+        None
+    }
 
     /// Finished work came back.
     fn finish(&mut self, done: Self::Done, verdicts: &mut Verdicts) -> Result<(), crate::Error>;

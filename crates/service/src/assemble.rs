@@ -13,7 +13,9 @@ use twinlane_inference::{
 use twinlane_kafka::{BelowStart, ConsumerOptions, TopicFacts, Topics};
 use twinlane_pipeline::{self as pipeline, FeatureEncoder, LaneName, Plan};
 use twinlane_record::{Format, SchemaFolder, ScoredEventCodec};
-use twinlane_runtime::{Answers, ModelIdentity, Pending, Router, Scorer, Sources, StageOptions, TaskParts};
+use twinlane_runtime::{
+    Answers, ModelIdentity, Pending, Router, Sampling, Scorer, Sources, StageOptions, TaskParts,
+};
 
 use crate::{Failure, Settings, settings};
 
@@ -226,6 +228,10 @@ impl LoadedPipeline {
                 bytes: l.in_flight.bytes,
             }),
             timings: settings.timings,
+            traces: settings.traces.otlp.as_ref().map(|_| Sampling {
+                roots: self.plan.sources.iter().map(|source| source.topic.clone()).collect(),
+                share: settings.traces.sample,
+            }),
         }
     }
 }

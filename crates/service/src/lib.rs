@@ -15,6 +15,7 @@ mod schema_tables;
 mod settings;
 mod settings_page;
 mod telemetry;
+mod traces;
 
 pub use assemble::LoadedPipeline;
 pub use exit::Failure;
@@ -22,6 +23,7 @@ pub use metrics_page::metrics;
 pub use pages::PAGES;
 pub use process::main;
 pub use settings::{Flags, Invalid, Kafka, LogFormat, Settings};
+pub use traces::Traces;
 
 /// Which service a process is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

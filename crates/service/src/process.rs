@@ -103,6 +103,8 @@ fn run(role: Role, flags: &Flags) -> Result<(), Failure> {
         service = role.as_str(), pipeline = %loaded.plan.pipeline, brokers = settings.kafka.brokers,
         replica = settings.replica(), "starting"
     );
+    // Lives longer than all that is traced.
+    let _sending = settings.traces.start(role.as_str(), &loaded.plan.pipeline, settings.replica())?;
     let (settings, loaded) = (Arc::new(settings), Arc::new(loaded));
     runtime.block_on(async {
         // Brokers that are away and models that load are waited for on another thread: a stop does not wait.

@@ -9,6 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use twinlane_kafka::Connection;
 
+use crate::Traces;
+
 /// What a service needs to know besides its pipeline file.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -39,6 +41,8 @@ pub struct Settings {
     /// Every answer says in the header `twinlane-timings` when its event was read, run and produced, by the clock of
     /// the machine. For measurements: it costs a header.
     pub timings: bool,
+    /// Where traces go.
+    pub traces: Traces,
     /// Kafka.
     pub kafka: Kafka,
 }
@@ -82,6 +86,7 @@ impl Default for Settings {
             max_model_mib: None,
             log_format: LogFormat::Text,
             timings: false,
+            traces: Traces::default(),
             kafka: Kafka::default(),
         }
     }
