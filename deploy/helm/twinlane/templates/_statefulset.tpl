@@ -124,6 +124,14 @@ spec:
               value: {{ $values.settings.logFormat | quote }}
             - name: TWINLANE_TIMINGS
               value: {{ $values.settings.timings | quote }}
+            {{- with $values.settings.traces }}
+            {{- if .otlp }}
+            - name: TWINLANE_TRACES__OTLP
+              value: {{ .otlp | quote }}
+            - name: TWINLANE_TRACES__SAMPLE
+              value: {{ .sample | quote }}
+            {{- end }}
+            {{- end }}
             {{- with $values.settings.maxModelMib }}
             - name: TWINLANE_MAX_MODEL_MIB
               value: {{ . | int64 | quote }}
