@@ -1,13 +1,18 @@
 //! Brokers that are away for ten minutes, longer than every time-out of a client but those for metadata and retention,
 //! cost the lag that they cost: services live on, and every event is answered once.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
 
 use serde_json::json;
 use twinlane_testkit::{
     broker::{Broker, BrokerOptions, Coordinated},
     checker::{Checker, Expected},
-    client, wait,
+    client,
+    process::http_get,
+    wait,
 };
 use twinlane_tests::{Event, PARTITIONS, Shop};
 
@@ -20,7 +25,10 @@ fn event(number: u32) -> Event {
     let (source, value) = match number % 3 {
         0 => ("events", json!({ "kind": "order", "id": number, "recent": [{ "amount": 1.5, "age_s": 2 }] })),
         1 => ("events", json!({ "kind": "click", "id": number, "a": number % 5, "b": 1.5, "c": -2 })),
-        _ => ("reviews", json!({ "id": number, "stars": number % 6, "helpful": true, "at": 0 })),
+        _ => (
+            "reviews",
+            json!({ "id": number, "stars": number % 6, "helpful": true, "at": "2026-01-31T12:00:00Z" }),
+        ),
     };
     Event {
         id: number,
@@ -38,8 +46,18 @@ fn event(number: u32) -> Event {
 fn brokers_that_are_away_for_ten_minutes_cost_nothing_but_time() {
     let mut broker = Broker::start_own(&BrokerOptions::default()).expect("a Kafka of its own");
     let shop = Shop::open_at(broker.bootstrap());
-    let mut services =
-        ["router", "precision-worker", "throughput-worker"].map(|name| shop.start_with(name, 0, "").0);
+    let mut admins = Vec::new();
+    let mut services = ["router", "precision-worker", "throughput-worker"].map(|name| {
+        let (service, admin) = shop.start_with(name, 0, "");
+        admins.push(admin);
+        service
+    });
+    // The body alone, of whatever status.
+    let say = |text: &str| {
+        let says =
+            |&admin: &SocketAddr| http_get(admin, "/health/ready").is_ok_and(|said| said.contains(text));
+        admins.iter().all(says).then_some(())
+    };
     let mut account = Checker::new();
     // Enough to be in the middle of it when the broker dies.
     shop.produce(&(0..60_000).map(event).collect::<Vec<_>>(), &mut account);
@@ -53,6 +71,7 @@ fn brokers_that_are_away_for_ten_minutes_cost_nothing_but_time() {
             service.check_running().unwrap_or_else(|e| panic!("{e}\n{}", service.output()));
         }
     }
+    wait::until(PATIENCE, || say("no Kafka broker answers")).expect("health says so");
     for (service, before) in services.iter_mut().zip(before) {
         let spent = service.process().cpu_time().expect("it runs") - before;
         assert!(spent < MOST_CPU, "{spent:?} of CPU while nobody answered");
@@ -73,6 +92,7 @@ fn brokers_that_are_away_for_ten_minutes_cost_nothing_but_time() {
     println!("answers flow {:.1} s after the broker is back", returned.elapsed().as_secs_f64());
     let verdict = shop.verdict(&mut account);
     assert!(verdict.is_clean(), "{verdict:#?}");
+    wait::until(PATIENCE, || say("ready\n")).expect("they are ready again");
     for service in &mut services {
         service.check_running().unwrap_or_else(|e| panic!("{e}\n{}", service.output()));
         assert_eq!(service.stop(Duration::from_secs(5)), Some(0), "{}", service.output());

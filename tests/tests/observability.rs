@@ -78,6 +78,28 @@ fn every_panel_shows_something_and_every_metric_is_on_its_page() {
         assert!(done.is_some(), "the lag of {what} stays: {}", prometheus.ask("twinlane_lag_records"));
     }
     check_names(&services.each_ref().map(|(_, admin)| *admin));
+    for (_, admin) in &services {
+        check_status(*admin);
+    }
+}
+
+/// The status page says what runs and how far it is.
+fn check_status(admin: SocketAddr) {
+    let page = || serde_json::from_str::<Value>(&http_get(admin, "/status").expect("answers")).expect("JSON");
+    let is_done = |page: &Value| {
+        let stages = page["stages"].as_array().expect("stages").iter();
+        let mut positions = stages.flat_map(|stage| stage["positions"].as_array().expect("positions"));
+        positions.all(|position| position["lag"].as_i64() <= Some(1) && position["committed"].is_i64())
+    };
+    let page = wait::until(LIMIT, || Some(page()).filter(is_done)).expect("all is read");
+    let plan = page["plan"].as_array().expect("lines");
+    assert!(plan[0].as_str().is_some_and(|line| line.starts_with("pipeline shop-")), "{page}");
+    for stage in page["stages"].as_array().expect("stages") {
+        assert_eq!(stage["brokers_answer"], true, "{page}");
+        let partitions = stage["partitions"].as_u64().expect("a number");
+        assert_eq!(stage["positions"].as_array().map(|all| all.len() as u64), Some(partitions), "{page}");
+        assert!(partitions >= 3, "{page}");
+    }
 }
 
 /// Some events of each kind, some of which become dead letters.

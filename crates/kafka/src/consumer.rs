@@ -23,7 +23,7 @@ use twinlane_record::Envelope;
 use crate::{
     BelowStart, Connection, Error, Membership,
     context::{Context, Intake},
-    lag,
+    lag::{self, Progress},
     membership::Current,
     pause,
     poller::Poller,
@@ -128,7 +128,6 @@ impl Consumer {
             config.set("group.instance.id", id);
         }
         let client = Current::new(join(&config, context)?);
-        lag::watch(client.clone(), stopping.clone());
         let grace = connection.metadata_propagation();
         let poller = Poller::new(client.clone(), config, inbound.clone(), orders, grace);
         let thread = std::thread::Builder::new()
@@ -209,6 +208,11 @@ impl Consumer {
         };
         let thread = std::thread::Builder::new().name("kafka-pulse".into()).spawn(beat);
         thread.expect("the system can start a thread");
+    }
+
+    /// Tells how far the stage is, every few seconds, on a thread of its own.
+    pub fn report(&self, progress: Progress) {
+        lag::watch(self.client.clone(), self.stopping.clone(), progress);
     }
 
     /// Leaves the group. A last [`Inbound::Revoked`] comes before [`Inbound::Closed`].

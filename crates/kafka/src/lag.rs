@@ -4,7 +4,7 @@
 //! neither the consumer's nor the stage's may wait for an answer.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -64,12 +64,58 @@ impl Committed {
     }
 }
 
-/// Sets the gauges until the consumer stops.
-pub(crate) fn watch(client: Current, stopping: Arc<AtomicBool>) {
+/// How far a stage is on one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The offset from which a successor would read; none is committed yet where it is absent.
+    pub committed: Option<i64>,
+    /// Offsets to go.
+    pub lag: i64,
+}
+
+/// How far a stage is on each of its partitions, and whether brokers answer. Clones tell the same.
+#[derive(Clone, Debug, Default)]
+pub struct Progress(Arc<Mutex<Told>>);
+
+#[derive(Debug, Default)]
+struct Told {
+    positions: BTreeMap<TopicPartition, Position>,
+    /// Rounds in which no broker answered, one after another.
+    unanswered: u32,
+}
+
+/// Brokers that are restarted are away for a round or two.
+const CUT_OFF: u32 = 3;
+
+impl Progress {
+    fn lock(&self) -> MutexGuard<'_, Told> {
+        // Each round is put in as a whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Of each partition that the stage reads, as of the last round, at most a few seconds ago.
+    pub fn positions(&self) -> Vec<(TopicPartition, Position)> {
+        self.lock().positions.iter().map(|(partition, position)| (partition.clone(), *position)).collect()
+    }
+
+    /// Whether no broker has answered for about a quarter of a minute.
+    pub fn is_cut_off(&self) -> bool {
+        self.lock().unanswered >= CUT_OFF
+    }
+
+    fn tell(&self, positions: BTreeMap<TopicPartition, Position>, answered: bool) {
+        let mut told = self.lock();
+        told.positions = positions;
+        told.unanswered = if answered { 0 } else { told.unanswered.saturating_add(1) };
+    }
+}
+
+/// Sets the gauges, and tells of the progress, until the consumer stops.
+pub(crate) fn watch(client: Current, stopping: Arc<AtomicBool>, progress: Progress) {
     let watch = move || {
         let mut gauges = HashMap::new();
         while !stopping.load(Ordering::Acquire) {
-            measure(&client.get(), &mut gauges, &stopping);
+            measure(&client.get(), &mut gauges, &stopping, &progress);
             let until = Instant::now() + EVERY;
             while Instant::now() < until && !stopping.load(Ordering::Acquire) {
                 pause(STEP);
@@ -80,11 +126,19 @@ pub(crate) fn watch(client: Current, stopping: Arc<AtomicBool>) {
     thread.expect("the system can start a thread");
 }
 
-fn measure(client: &Client, gauges: &mut HashMap<TopicPartition, Gauge>, stopping: &AtomicBool) {
+fn measure(
+    client: &Client,
+    gauges: &mut HashMap<TopicPartition, Gauge>,
+    stopping: &AtomicBool,
+    progress: &Progress,
+) {
     let context = client.context();
     let held: HashSet<TopicPartition> = context.held().iter().cloned().collect();
     // Another replica tells now; a sum over replicas must not count a partition twice.
     gauges.iter().filter(|(partition, _)| !held.contains(partition)).for_each(|(_, gauge)| gauge.set(0.0));
+    let mut positions = BTreeMap::new();
+    // Who reads nothing still wants to know whether it could.
+    let mut answered = held.is_empty() && knows_a_topic(client);
     for partition in held {
         if stopping.load(Ordering::Acquire) {
             return;
@@ -92,12 +146,21 @@ fn measure(client: &Client, gauges: &mut HashMap<TopicPartition, Gauge>, stoppin
         // Under `read_committed` the end is where the first transaction begins that is still open.
         match client.fetch_watermarks(&partition.topic, partition.partition, PATIENCE) {
             Ok(log) => {
-                let lag = behind(context.group_committed.of(&partition), log);
+                answered = true;
+                let committed = context.group_committed.of(&partition);
+                let lag = behind(committed, log);
+                positions.insert(partition.clone(), Position { committed, lag });
                 gauges.entry(partition).or_insert_with_key(|at| gauge_of(&context.stage, at)).set(lag as f64);
             }
             Err(error) => tracing::debug!(%error, %partition, "the log's end is not known"),
         }
     }
+    progress.tell(positions, answered);
+}
+
+fn knows_a_topic(client: &Client) -> bool {
+    let topics = client.context().topics();
+    client.fetch_metadata(topics.first().copied(), PATIENCE).is_ok()
 }
 
 fn gauge_of(stage: &str, at: &TopicPartition) -> Gauge {
@@ -138,5 +201,16 @@ mod tests {
         committed.said(&partition(0), &Start::Halted { committed: 3, log: (7, 9) });
         committed.said(&partition(1), &Start::From(Offset::Beginning));
         assert_eq!([0, 1].map(|at| committed.of(&partition(at))), [Some(3), None]);
+    }
+
+    #[test]
+    fn one_round_without_an_answer_is_no_cut_and_one_answer_ends_it() {
+        let progress = Progress::default();
+        let round = |answered| {
+            progress.tell(BTreeMap::new(), answered);
+            progress.is_cut_off()
+        };
+        assert!(!progress.is_cut_off(), "nobody was asked yet");
+        assert_eq!([false, false, false, true, false].map(round), [false, false, true, false, false]);
     }
 }

@@ -26,6 +26,7 @@ mod transactor;
 pub use config::{Connection, PROPERTIES};
 pub use consumer::{Consumer, ConsumerOptions, Inbound, Pulse};
 pub use error::Error;
+pub use lag::{Position, Progress};
 pub use membership::Membership;
 pub use outgoing::Outgoing;
 /// What a broker or the client answered: part of [`Error`].

@@ -14,7 +14,8 @@ use std::{
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, tick};
 use twinlane_delivery::{Answer, Budget, Delivery, Ended, Limits, Order, Pressure, Refused, TopicPartition};
 use twinlane_kafka::{
-    Connection, Consumer, ConsumerOptions, Inbound, Outcome, Outgoing, Pulse, Transactor, TransactorOptions,
+    Connection, Consumer, ConsumerOptions, Inbound, Outcome, Outgoing, Progress, Pulse, Transactor,
+    TransactorOptions,
 };
 use twinlane_record::{Envelope, Verdict};
 
@@ -58,6 +59,8 @@ pub struct StageState {
     pub held: AtomicUsize,
     /// Beats while the stage's Kafka client answers.
     pub pulse: Pulse,
+    /// How far it is on each partition, and whether brokers answer.
+    pub progress: Progress,
 }
 
 /// Asks a stage to stop cleanly.
@@ -98,6 +101,7 @@ impl<W: Work> Stage<W> {
     pub fn run(self) -> Result<(), Error> {
         let (consumer, inbound) = Consumer::start(&self.connection, self.options.consumer.clone())?;
         consumer.beat(self.state.pulse.clone());
+        consumer.report(self.state.progress.clone());
         let transactor = Transactor::start(
             &self.connection,
             TransactorOptions {

@@ -21,6 +21,8 @@ pub(crate) struct Facts {
     pub(crate) metrics: PrometheusHandle,
     /// Fixed facts: service, pipeline, models.
     pub(crate) about: Value,
+    /// What runs, as `twinlane check` prints it.
+    pub(crate) plan: Vec<String>,
     pub(crate) stages: Vec<(String, Arc<StageState>)>,
     /// Where models run.
     pub(crate) reload: Option<Arc<Reload>>,
@@ -62,8 +64,8 @@ async fn startup(State(facts): State<Arc<Facts>>) -> StatusCode {
     as_status(facts.started.load(Ordering::Acquire))
 }
 
-/// Ready: models warm and every stage in its group, be it with zero partitions, and none of its partitions held because
-/// nearly all of its records became dead letters. The body says what is not; and, with those that run all being well, which of
+/// Ready: models warm, every stage in its group, be it with zero partitions, brokers answering, and none of its partitions
+/// held because nearly all of its records became dead letters. The body says what is not; and, with those that run all being well, which of
 /// them run on another device than the first of their list, and why the last change of models was refused.
 async fn ready(State(facts): State<Arc<Facts>>) -> (StatusCode, String) {
     let mut reasons = Vec::new();
@@ -73,6 +75,9 @@ async fn ready(State(facts): State<Arc<Facts>>) -> (StatusCode, String) {
     for (name, stage) in &facts.stages {
         if !stage.joined.load(Ordering::Acquire) {
             reasons.push(format!("{name}: not in its group"));
+        }
+        if stage.progress.is_cut_off() {
+            reasons.push(format!("{name}: no Kafka broker answers"));
         }
         let held = stage.held.load(Ordering::Acquire);
         if held > 0 {
@@ -97,17 +102,27 @@ async fn status(State(facts): State<Arc<Facts>>) -> Json<Value> {
         .stages
         .iter()
         .map(|(name, state)| {
+            let positions = state.progress.positions().into_iter().map(|(at, position)| {
+                json!({
+                    "topic": at.topic,
+                    "partition": at.partition,
+                    "committed": position.committed,
+                    "lag": position.lag,
+                })
+            });
             json!({
                 "stage": name,
                 "joined": state.joined.load(Ordering::Acquire),
                 "partitions": state.partitions.load(Ordering::Acquire),
                 "halted_partitions": state.halted.load(Ordering::Acquire),
                 "held_partitions": state.held.load(Ordering::Acquire),
+                "brokers_answer": !state.progress.is_cut_off(),
+                "positions": positions.collect::<Vec<_>>(),
             })
         })
         .collect();
     let models = facts.reload.as_ref().map(|reload| reload.status());
-    Json(json!({ "about": facts.about, "stages": stages, "models": models }))
+    Json(json!({ "about": facts.about, "stages": stages, "models": models, "plan": facts.plan }))
 }
 
 fn as_status(fine: bool) -> StatusCode {

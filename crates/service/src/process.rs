@@ -125,6 +125,7 @@ fn run(role: Role, flags: &Flags) -> Result<(), Failure> {
         let facts = Arc::new(admin::Facts {
             metrics,
             about: json!({ "service": role.as_str(), "pipeline": &*loaded.plan.pipeline, "version": env!("CARGO_PKG_VERSION") }),
+            plan: loaded.plan.to_string().lines().map(str::to_owned).collect(),
             stages: stages.states.clone(),
             reload: stages.reload.clone(),
             started: AtomicBool::new(true),
