@@ -30,15 +30,15 @@ pub(crate) struct Drain {
     pub(crate) replicas: usize,
     /// How many routes the pipeline has; as many as it needs, unless said otherwise.
     pub(crate) routes: Option<usize>,
-    /// Hold our plain consumer and producer against librdkafka's own tool, too.
+    /// Measure Kafka's limits, and hold our plain consumer and producer against librdkafka's own tool.
     #[serde(default)]
     pub(crate) against_the_tool: bool,
     /// Measure no limits.
     #[serde(default)]
     pub(crate) alone: bool,
-    /// Events per second should be this part of what ONNX Runtime alone reaches.
+    /// Events per second should be this part of what ONNX Runtime alone reaches, which is measured then.
     pub(crate) of_onnx_runtime: Option<f64>,
-    /// Events per second should be this part of what a bare transactional loop reaches.
+    /// Events per second should be this part of what a bare transactional loop reaches; Kafka's limits are measured then.
     pub(crate) of_transactions: Option<f64>,
 }
 
