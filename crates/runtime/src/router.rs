@@ -10,7 +10,10 @@ use twinlane_delivery::Ticket;
 use twinlane_pipeline::{Action, LaneName, Plan, Tombstones};
 use twinlane_record::{Envelope, Reason, Rejection, Verdict, headers};
 
-use crate::{Answers, Error, Read, Settled, Sources, Verdicts, Work, answer::Target, sources::SourceParts};
+use crate::{
+    Answers, Error, Finding, Read, Settled, Sources, Unread, Verdicts, Work, answer::Target,
+    sources::SourceParts,
+};
 
 /// What becomes of the events of a route in this lane's stage.
 enum Way {
@@ -103,13 +106,14 @@ impl Router {
 impl Work for Router {
     type Done = ();
 
-    fn receive(&mut self, ticket: Ticket, event: Envelope, verdicts: &mut Verdicts) {
+    fn receive(&mut self, ticket: Ticket, event: Envelope, verdicts: &mut Verdicts) -> Option<Box<Unread>> {
         let skipped = || Settled { ticket, verdict: Verdict::Skipped, output: None };
         let read = Read { ticket, event: &event, origin: &event.at };
         let dead = |rejection: &Rejection| self.answers.dead_letter(read, rejection, None);
         let Some(source) = self.sources.by_topic(&event.at.topic) else {
             let rejection = Rejection::new(Reason::NoRoute, "no source of this pipeline names its topic");
-            return verdicts.push(self.rest(ticket, || dead(&rejection)));
+            verdicts.push(self.rest(ticket, || dead(&rejection)));
+            return None;
         };
         let settled = match (&event.value, source.tombstones) {
             (None, Tombstones::Skip) => self.rest(ticket, skipped),
@@ -118,7 +122,10 @@ impl Work for Router {
                 self.rest(ticket, || dead(&rejection))
             }
             (Some(value), _) => match Self::route(source, &event, value) {
-                Err(rejection) => self.rest(ticket, || dead(&rejection)),
+                Err(rejection) => match source.to_look_up(Some(value), &rejection) {
+                    Some(id) => return Some(Box::new(Unread { ticket, event, id })),
+                    None => self.rest(ticket, || dead(&rejection)),
+                },
                 Ok(route) => match &self.ways[route] {
                     Way::Skip => self.rest(ticket, skipped),
                     Way::Forward { route, to } => self.forward(read, route, to),
@@ -127,6 +134,15 @@ impl Work for Router {
             },
         };
         verdicts.push(settled);
+        None
+    }
+
+    fn learn(&mut self, id: u32, finding: &Finding) {
+        self.sources.learn(id, finding);
+    }
+
+    fn forget(&mut self, id: u32) {
+        self.sources.forget(id);
     }
 
     fn done(&self) -> &Receiver<()> {

@@ -18,7 +18,7 @@ use twinlane_kafka::{
 };
 use twinlane_record::{Envelope, Verdict};
 
-use crate::{Error, Settled, Verdicts, Work, tally::Tally};
+use crate::{Error, Finding, SchemaLookup, Settled, Unread, Verdicts, Work, lookups::Lookups, tally::Tally};
 
 /// How a stage is set up.
 #[derive(Clone, Debug)]
@@ -37,6 +37,8 @@ pub struct StageOptions {
     pub limits: Limits,
     /// Note on every record when it was read, and on every output when it was produced.
     pub timings: bool,
+    /// Who is asked for schemas that the work does not know.
+    pub schemas: Option<SchemaLookup>,
 }
 
 /// What others may know of a running stage; read by health checks.
@@ -105,6 +107,7 @@ impl<W: Work> Stage<W> {
         let mut turn = Loop {
             tally: Tally::new(&self.options.stage, self.options.limits),
             budget: Budget::new(self.options.limits),
+            lookups: Lookups::new(self.options.schemas.clone()),
             delivery: Delivery::new(self.options.delivery),
             options: self.options,
             work: self.work,
@@ -127,6 +130,7 @@ struct Loop<'a, W: Work> {
     work: W,
     delivery: Delivery<Outgoing>,
     budget: Budget,
+    lookups: Lookups,
     consumer: &'a Consumer,
     transactor: &'a Transactor,
     state: Arc<StageState>,
@@ -153,11 +157,15 @@ impl<W: Work> Loop<'_, W> {
     fn run(&mut self, inbound: &Receiver<Inbound>, stop: &Receiver<()>) -> Result<(), Error> {
         let gauges = tick(GAUGES);
         while !self.closed {
-            let due =
-                [self.delivery.wakes_at(Instant::now()), self.work.overdue_at(), self.work.expires_at()]
-                    .into_iter()
-                    .flatten()
-                    .min();
+            let due = [
+                self.delivery.wakes_at(Instant::now()),
+                self.work.overdue_at(),
+                self.work.expires_at(),
+                self.lookups.wakes_at(),
+            ]
+            .into_iter()
+            .flatten()
+            .min();
             let wake = due.map_or_else(never, crossbeam_channel::at);
             select! {
                 recv(inbound) -> event => self.inbound(event.map_err(|_| Error::ThreadDied("consumer"))?)?,
@@ -165,6 +173,8 @@ impl<W: Work> Loop<'_, W> {
                     self.work.finish(done.map_err(|_| Error::ThreadDied("model"))?, &mut self.verdicts)?,
                 recv(self.transactor.outcomes()) -> outcome =>
                     self.outcome(outcome.map_err(|_| Error::ThreadDied("transaction"))?)?,
+                recv(self.lookups.findings()) -> found =>
+                    self.found(found.map_err(|_| Error::ThreadDied("schema registry"))?),
                 recv(stop) -> _ => self.consumer.stop(),
                 recv(gauges) -> _ => self.measure(),
                 recv(wake) -> _ => {}
@@ -179,10 +189,12 @@ impl<W: Work> Loop<'_, W> {
             if self.work.expires_at().is_some_and(|at| at <= Instant::now()) {
                 self.work.expire(&mut self.verdicts);
             }
+            self.look_up();
             self.settle();
             self.work.dispatch();
             self.obey();
             self.press();
+            self.let_go();
         }
         Ok(())
     }
@@ -200,7 +212,11 @@ impl<W: Work> Loop<'_, W> {
                     let partition =
                         TopicPartition { topic: record.at.topic.clone(), partition: record.at.partition };
                     match self.delivery.arrive(&partition, record.at.offset, memory(&record)) {
-                        Ok(ticket) => self.work.receive(ticket, record, &mut self.verdicts),
+                        Ok(ticket) => {
+                            if let Some(unread) = self.work.receive(ticket, record, &mut self.verdicts) {
+                                self.wait(*unread);
+                            }
+                        }
                         // Left over from before a rewind or revoke: it will be read again, by us or another.
                         Err(Refused::Stale | Refused::NotAssigned) => {}
                         Err(refused) => tracing::error!(at = %record.at, %refused, "a record came twice"),
@@ -233,6 +249,45 @@ impl<W: Work> Loop<'_, W> {
             Inbound::Closed => self.closed = true,
         }
         Ok(())
+    }
+
+    /// Keeps a record until its schema is known, and has no more fetched of its partition.
+    fn wait(&mut self, unread: Unread) {
+        if let Some(partition) = self.lookups.wait(unread, Instant::now()) {
+            self.consumer.hold(&partition);
+        }
+    }
+
+    fn found(&mut self, (id, finding): (u32, Finding)) {
+        let records = self.lookups.answered(id, &finding, Instant::now());
+        self.learned(id, &finding, records);
+    }
+
+    /// Settles what has waited long enough, and allows ids to be asked for again.
+    fn look_up(&mut self) {
+        let now = Instant::now();
+        while let Some((id, finding, records)) = self.lookups.overdue(now) {
+            self.learned(id, &finding, records);
+        }
+        while let Some(id) = self.lookups.forgotten(now) {
+            self.work.forget(id);
+        }
+    }
+
+    fn learned(&mut self, id: u32, finding: &Finding, records: Vec<Unread>) {
+        self.work.learn(id, finding);
+        for Unread { ticket, event, .. } in records {
+            if let Some(unread) = self.work.receive(ticket, event, &mut self.verdicts) {
+                self.wait(*unread);
+            }
+        }
+    }
+
+    /// Has partitions fetched again of which nothing waits for a schema any more.
+    fn let_go(&mut self) {
+        if self.lookups.let_go() && !self.budget.is_paused() {
+            self.consumer.resume(&self.unread());
+        }
     }
 
     fn settle(&mut self) {
@@ -309,6 +364,7 @@ impl<W: Work> Loop<'_, W> {
                 Order::Forget => {
                     let delivery = &self.delivery;
                     self.work.forget_stale(&|ticket| delivery.is_current(ticket));
+                    self.lookups.forget_stale(&|ticket| delivery.is_current(ticket));
                 }
             }
         }
@@ -332,7 +388,13 @@ impl<W: Work> Loop<'_, W> {
 
     /// Partitions that are not to be fetched, whatever the budget says.
     fn unread(&self) -> Vec<TopicPartition> {
-        self.delivery.halted().iter().chain(self.delivery.held()).cloned().collect()
+        self.delivery
+            .halted()
+            .iter()
+            .chain(self.delivery.held())
+            .chain(self.lookups.held())
+            .cloned()
+            .collect()
     }
 
     fn measure(&self) {
