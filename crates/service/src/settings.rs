@@ -9,6 +9,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use twinlane_kafka::Connection;
 
+use crate::RegistrySettings;
+
 /// What a service needs to know besides its pipeline file.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -41,6 +43,8 @@ pub struct Settings {
     pub timings: bool,
     /// Kafka.
     pub kafka: Kafka,
+    /// Schema registry.
+    pub registry: RegistrySettings,
 }
 
 /// The `[kafka]` section.
@@ -83,6 +87,7 @@ impl Default for Settings {
             log_format: LogFormat::Text,
             timings: false,
             kafka: Kafka::default(),
+            registry: RegistrySettings::default(),
         }
     }
 }
@@ -146,6 +151,10 @@ impl Settings {
         let environment =
             Environment::with_prefix("TWINLANE").prefix_separator("_").separator("__").try_parsing(true);
         let mut settings: Settings = sources.add_source(environment).build()?.try_deserialize()?;
+        // As it is: the environment's source would take a password of digits for a number.
+        if let Some(password) = variable("TWINLANE_REGISTRY__PASSWORD") {
+            settings.registry.password = Some(password.into());
+        }
         let overlay = flags.clone();
         replace(&mut settings.pipeline, overlay.pipeline);
         replace(&mut settings.schemas, overlay.schemas);
