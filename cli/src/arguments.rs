@@ -13,6 +13,8 @@ From a pipeline file to scored events:
   twinlane check pipelines/commerce
   # make the topics that are missing
   twinlane topics create pipelines/commerce
+  # where there is a schema registry: tell it what is written
+  twinlane schemas register --registry http://localhost:8081 pipelines/commerce
   # router and workers in one process tree, for development
   twinlane run pipelines/commerce
   # follow scored events and dead letters as they come
