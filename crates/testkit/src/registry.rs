@@ -28,12 +28,36 @@ const PASSWORD: &str = "for-tests-only";
 /// # Errors
 /// When Maven is missing or cannot fetch.
 pub fn fetch() -> Result<PathBuf> {
+    let what = format!("Apicurio Registry {REGISTRY_VERSION}");
     maven::once(&format!("apicurio-registry-{REGISTRY_VERSION}"), |work| {
+        // The archive alone: `unpack` would ask for its parents too, which say nothing that is of use here.
+        let repository = work.join("repository");
         let arguments = [
             format!("-Dartifact=io.apicurio:apicurio-registry-app:{REGISTRY_VERSION}:tar.gz:all"),
-            format!("-DoutputDirectory={}", work.join("filled").display()),
+            "-Dtransitive=false".into(),
+            format!("-Dmaven.repo.local={}", repository.display()),
         ];
-        maven::dependency(work, "unpack", &arguments, &format!("Apicurio Registry {REGISTRY_VERSION}"), || {})
+        maven::dependency(work, "get", &arguments, &what, || {})?;
+        let of_version = repository.join("io/apicurio/apicurio-registry-app").join(REGISTRY_VERSION);
+        let archive = of_version.join(format!("apicurio-registry-app-{REGISTRY_VERSION}-all.tar.gz"));
+        let filled = work.join("filled");
+        std::fs::create_dir(&filled).map_err(Error::io("creating a folder for the registry"))?;
+        let unpacked = Command::new("tar")
+            .arg("-xzf")
+            .arg(&archive)
+            .arg("-C")
+            .arg(&filled)
+            .stdin(Stdio::null())
+            .output();
+        let unpacked =
+            unpacked.map_err(|_| Error::Missing { program: "tar", remedy: "apt-get install tar" })?;
+        match unpacked.status.success() {
+            true => Ok(()),
+            false => Err(Error::Fetch {
+                what: what.clone(),
+                output: String::from_utf8_lossy(&unpacked.stderr).into(),
+            }),
+        }
     })
 }
 
