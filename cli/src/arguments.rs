@@ -14,6 +14,8 @@ From a pipeline file to scored events:
   twinlane check pipelines/commerce
   # make the topics that are missing
   twinlane topics create pipelines/commerce
+  # where there is a schema registry: tell it what is written
+  twinlane schemas register --registry http://localhost:8081 pipelines/commerce
   # router and workers in one process tree, for development
   twinlane run pipelines/commerce
   # follow scored events and dead letters as they come
@@ -51,6 +53,8 @@ pub(crate) enum Command {
     Schema,
     /// Make the topics of a pipeline
     Topics(Topics),
+    /// Register what a pipeline writes with a schema registry
+    Schemas(Schemas),
     /// Run all services of a pipeline in one process tree, for development
     Run(Run),
     /// Follow scored events and dead letters
@@ -132,6 +136,50 @@ pub(crate) struct TopicsCreate {
     /// Partitions of source topics that have to be created
     #[arg(long, value_name = "N", default_value_t = 6, value_parser = clap::value_parser!(i32).range(1..=10_000))]
     pub(crate) source_partitions: i32,
+}
+
+#[derive(Args, Debug)]
+pub(crate) struct Schemas {
+    #[command(subcommand)]
+    pub(crate) command: SchemasCommand,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SchemasCommand {
+    /// Register the schema of scored events for every topic that they are published to as Avro
+    Register(SchemasRegister),
+}
+
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:\n  \
+    # what would be registered, and whether the registry allows it\n  \
+    twinlane schemas register --registry http://localhost:8081 --dry-run pipelines/commerce\n  \
+    twinlane schemas register --registry https://registry:8081 --user twinlane \\\n      \
+    --password-file /run/secrets/registry pipelines/commerce\n\n\
+    The subject is the topic's name with -value behind it. Every schema is checked\n\
+    against the subject's newest version first, and nothing is registered unless all\n\
+    are compatible. Workers that start with this registry write under the id that it\n\
+    gave. A dead letter is the bytes of its event, so there is no schema of its own to\n\
+    register. Exits with 1 if a schema is incompatible, with 3 if access is refused.\n\
+    A password that is in no file may stand in TWINLANE_REGISTRY__PASSWORD.")]
+pub(crate) struct SchemasRegister {
+    #[command(flatten)]
+    pub(crate) pipeline: Pipeline,
+    /// Address of a registry with Confluent's API [default: the settings' registry.url]
+    #[arg(long, value_name = "URL")]
+    pub(crate) registry: Option<String>,
+    /// User, for basic authentication
+    #[arg(long, value_name = "NAME")]
+    pub(crate) user: Option<String>,
+    /// File that holds the user's password
+    #[arg(long, value_name = "FILE")]
+    pub(crate) password_file: Option<PathBuf>,
+    /// Certificates of the authorities that may vouch for the registry (PEM) [default: the system's]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Check, and register nothing
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 #[derive(Args, Debug)]

@@ -21,6 +21,17 @@ pub(crate) fn pipeline(
     cluster: Option<&arguments::Cluster>,
     runtime: Option<&arguments::Runtime>,
 ) -> Result<Located, Failure> {
+    let settings = settings(arguments, cluster, runtime)?;
+    let loaded = LoadedPipeline::load(&settings)?;
+    Ok(Located { settings, loaded })
+}
+
+/// The settings that go with a pipeline.
+pub(crate) fn settings(
+    arguments: &arguments::Pipeline,
+    cluster: Option<&arguments::Cluster>,
+    runtime: Option<&arguments::Runtime>,
+) -> Result<Settings, Failure> {
     let file = file(&arguments.pipeline)?;
     let flags = Flags {
         pipeline: Some(file.clone()),
@@ -37,8 +48,7 @@ pub(crate) fn pipeline(
     if runtime.is_some() && settings.onnxruntime.is_none() {
         settings.onnxruntime = fetched_runtime();
     }
-    let loaded = LoadedPipeline::load(&settings.pipeline, &settings.schemas)?;
-    Ok(Located { settings, loaded })
+    Ok(settings)
 }
 
 /// The pipeline file: the path itself, or the `pipeline.yaml` in it.

@@ -1,5 +1,5 @@
-//! The `twinlane` command: check a pipeline, make its topics, run it for development, follow what comes out, find what
-//! became of one event, and send again what died.
+//! The `twinlane` command: check a pipeline, make its topics, register its schemas, run it for development, follow what comes
+//! out, find what became of one event, and send again what died.
 
 mod arguments;
 mod check;
@@ -7,6 +7,7 @@ mod dead_letters;
 mod explain;
 mod locate;
 mod run;
+mod schemas;
 mod tail;
 mod text;
 mod topics;
@@ -19,7 +20,7 @@ use std::{
 use clap::Parser as _;
 use twinlane_service::Failure;
 
-use crate::arguments::{Arguments, Command, TopicsCommand};
+use crate::arguments::{Arguments, Command, SchemasCommand, TopicsCommand};
 
 fn main() -> ExitCode {
     let ended = match Arguments::parse().command {
@@ -27,6 +28,9 @@ fn main() -> ExitCode {
         Command::Schema => printed(|out| writeln!(out, "{}", twinlane_pipeline::json_schema())),
         Command::Topics(arguments) => match arguments.command {
             TopicsCommand::Create(arguments) => topics::create(&arguments),
+        },
+        Command::Schemas(arguments) => match arguments.command {
+            SchemasCommand::Register(arguments) => schemas::register(&arguments),
         },
         Command::Run(arguments) => run::run(&arguments),
         Command::Tail(arguments) => tail::tail(&arguments),

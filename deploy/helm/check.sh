@@ -115,6 +115,8 @@ refused "its topics have 3 partitions" "${auto[@]}" --set precision.autoscaling.
 refused "must be at least 3" "${auto[@]}" --set precision.autoscaling.lagThreshold=2
 refused "minItems" --set precision.autoscaling.enabled=true
 refused "existingSecret holds all properties" --set kafka.existingSecret=a --set kafka.common.debug=all
+refused "name a Secret" --set registry.url=http://r --set registry.user=u
+refused "does not match pattern" --set registry.url=http://u:p@r
 refused "has no lane \`throughput\`" --values twinlane/ci/one-lane.yaml --set throughput.enabled=true
 refused "pipeline.inline is not YAML" --set pipeline.inline='a: [b'
 refused "there is none" --set pipeline.files.a=b

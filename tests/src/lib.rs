@@ -98,12 +98,17 @@ impl Shop {
 
     /// Starts the `twinlane` command with these words on this cluster; `PIPELINE` among them stands for the shop's.
     pub fn twinlane(&self, words: &[&str]) -> Service {
+        self.twinlane_alone(&[words, &["--brokers", &self.bootstrap]].concat())
+    }
+
+    /// As [`Shop::twinlane`], for a command that needs no cluster.
+    pub fn twinlane_alone(&self, words: &[&str]) -> Service {
         let folder = self.folder.path().to_string_lossy();
         let words = words.iter().map(|&word| if word == "PIPELINE" { &folder } else { word });
         let options = ServiceOptions {
             name: client::unique("twinlane"),
             program: binary("twinlane"),
-            arguments: words.chain(["--brokers", &self.bootstrap]).map(str::to_owned).collect(),
+            arguments: words.map(str::to_owned).collect(),
             logs: self.folder.path().to_owned(),
             ..ServiceOptions::default()
         };

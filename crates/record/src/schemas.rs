@@ -168,6 +168,11 @@ impl SchemaFolder {
         self.by_id.get(self.by_subject.get(subject)?.values().next_back()?)
     }
 
+    /// Every id, in no order.
+    pub(crate) fn ids(&self) -> impl Iterator<Item = u32> {
+        self.by_id.keys().copied()
+    }
+
     /// Every subject, in alphabetical order.
     pub fn subjects(&self) -> impl Iterator<Item = &Arc<str>> {
         self.by_subject.keys()

@@ -10,8 +10,8 @@ use apache_avro::Schema;
 use bytes::{BufMut as _, Bytes, BytesMut};
 
 use crate::{
-    EventDecoder, Format, Output, Reason, Rejection, SchemaError, SchemaFolder, ScoredEvent, Value, json,
-    scored_json,
+    EventDecoder, Format, Output, Reason, Rejection, SchemaEntry, SchemaError, SchemaFolder, ScoredEvent,
+    Value, decoder::split, json, scored_json,
 };
 
 /// Subject of the scored event in the schema folder.
@@ -30,6 +30,17 @@ enum Kind {
 }
 
 impl ScoredEventCodec {
+    /// The Avro schema of what is written, for a registry.
+    pub const SCHEMA: &str = SCHEMA;
+
+    /// Avro under the id that a registry gave to [`ScoredEventCodec::SCHEMA`].
+    pub fn with_id(id: u32) -> Result<Self, SchemaError> {
+        let mut folder = SchemaFolder::default();
+        let entry = SchemaEntry { id, subject: SUBJECT.into(), version: 1, file: "scored-event".into() };
+        folder.add(entry, SCHEMA)?;
+        Self::new(Format::Avro, &folder)
+    }
+
     /// Avro needs the folder to know the subject `scored-event`, with the version that this build writes
     /// among its versions.
     pub fn new(format: Format, folder: &SchemaFolder) -> Result<Self, SchemaError> {
@@ -59,7 +70,14 @@ impl ScoredEventCodec {
     /// timestamps as milliseconds.
     pub fn decode(&self, payload: &[u8]) -> Result<ScoredEvent, Rejection> {
         let value = match &self.0 {
-            Kind::Avro { decoder, .. } => decoder.decode(payload)?.value,
+            Kind::Avro { id, decoder } => match decoder.schema_name(payload) {
+                // The folder has no scored event of this id, since it is a registry's: it is what we write.
+                Err(why) if why.reason == Reason::UnknownSchema => {
+                    let datum = split(payload)?.1;
+                    decoder.decode(&[&[0], &id.to_be_bytes()[..], datum].concat())?.value
+                }
+                _ => decoder.decode(payload)?.value,
+            },
             Kind::Json => json::read_scored(payload)?,
         };
         scored_json::from_value(&value)

@@ -13,6 +13,7 @@
 mod answer;
 mod error;
 mod expiry;
+mod lookups;
 pub mod metric_names;
 mod router;
 mod scorer;
@@ -24,6 +25,7 @@ mod work;
 
 pub use answer::{Answers, Read};
 pub use error::Error;
+pub use lookups::{Ask, Finding, SchemaLookup, Unread};
 pub use router::Router;
 pub use scorer::{ModelIdentity, Models, Pending, Scorer, TaskParts};
 pub use sources::Sources;

@@ -10,7 +10,7 @@ use twinlane_delivery::Ticket;
 use twinlane_pipeline::{Action, LaneName, Plan};
 use twinlane_record::{Envelope, Verdict, headers};
 
-use crate::{Answers, Error, Read, Settled, Sources, Verdicts, Work, answer::Target};
+use crate::{Answers, Error, Finding, Read, Settled, Sources, Unread, Verdicts, Work, answer::Target};
 
 /// What becomes of the events of a route in this lane's stage.
 enum Way {
@@ -95,11 +95,14 @@ impl Work for Router {
     const NAME: &'static str = "route";
     type Done = ();
 
-    fn receive(&mut self, ticket: Ticket, event: Envelope, verdicts: &mut Verdicts) {
+    fn receive(&mut self, ticket: Ticket, event: Envelope, verdicts: &mut Verdicts) -> Option<Box<Unread>> {
         let read = Read { ticket, event: &event, origin: &event.at };
         let skipped = || Settled { ticket, verdict: Verdict::Skipped, output: None };
         verdicts.push(match self.sources.route(&event) {
-            Err(rejection) => self.rest(ticket, || self.answers.dead_letter(read, &rejection, None)),
+            Err(rejection) => match self.sources.to_look_up(&event, &rejection) {
+                Some(id) => return Some(Box::new(Unread { ticket, event, id })),
+                None => self.rest(ticket, || self.answers.dead_letter(read, &rejection, None)),
+            },
             Ok(None) => self.rest(ticket, skipped),
             Ok(Some(route)) => match &self.ways[route] {
                 Way::Skip => self.rest(ticket, skipped),
@@ -107,6 +110,15 @@ impl Work for Router {
                 Way::Elsewhere => Settled { ticket, verdict: Verdict::Elsewhere, output: None },
             },
         });
+        None
+    }
+
+    fn learn(&mut self, id: u32, finding: &Finding) {
+        self.sources.learn(id, finding);
+    }
+
+    fn forget(&mut self, id: u32) {
+        self.sources.forget(id);
     }
 
     fn done(&self) -> &Receiver<()> {

@@ -17,7 +17,7 @@ use twinlane_record::{
 };
 
 use crate::{
-    Answers, Error, ModelRun, Read, Settled, Sources, Verdicts, Work,
+    Answers, Error, Finding, ModelRun, Read, Settled, Sources, Unread, Verdicts, Work,
     answer::{Target, now_ms},
     expiry::{Expiry, TooOld},
     sources::SourceParts,
@@ -139,6 +139,18 @@ struct Admitted {
     row: Row,
 }
 
+/// What else becomes of a record that arrives.
+enum Otherwise {
+    Settled(Box<Settled>),
+    Unread(Box<Unread>),
+}
+
+impl From<Settled> for Otherwise {
+    fn from(settled: Settled) -> Self {
+        Self::Settled(Box::new(settled))
+    }
+}
+
 impl Scorer {
     /// The work of one lane's worker. What arrives in `successors` takes the place of `models` before the next batch.
     pub fn new(
@@ -241,12 +253,12 @@ impl Scorer {
         Ok(Identity { route, task, source, origin })
     }
 
-    fn admit(&self, ticket: Ticket, event: Envelope) -> Result<Admitted, Box<Settled>> {
+    fn admit(&self, ticket: Ticket, event: Envelope) -> Result<Admitted, Otherwise> {
         let Identity { route, task: at, source, origin } = match self.identify(&event) {
             Ok(found) => found,
             Err(rejection) => {
                 let read = Read { ticket, event: &event, origin: &event.at };
-                return Err(Box::new(self.answers.dead_letter(read, &rejection, None)));
+                return Err(self.answers.dead_letter(read, &rejection, None).into());
             }
         };
         let task = &self.tasks[at];
@@ -254,7 +266,7 @@ impl Scorer {
         let expired = too_old.is_some_and(TooOld::has_come);
         let encoded = match (&event.value, source.tombstones) {
             (None, Tombstones::Skip) => {
-                return Err(Box::new(Settled { ticket, verdict: Verdict::Skipped, output: None }));
+                return Err(Settled { ticket, verdict: Verdict::Skipped, output: None }.into());
             }
             (None, Tombstones::DeadLetter) => Err(Rejection::new(Reason::Tombstone, "the value is null")),
             (Some(value), _) => source.decoder.decode(value).and_then(|decoded| {
@@ -265,9 +277,12 @@ impl Scorer {
         };
         match encoded {
             Err(rejection) => {
+                if let Some(id) = source.to_look_up(event.value.as_deref(), &rejection) {
+                    return Err(Otherwise::Unread(Box::new(Unread { ticket, event, id })));
+                }
                 let digest = Some(&self.serving().identities[at].digest);
                 let read = Read { ticket, event: &event, origin: &origin };
-                Err(Box::new(self.answers.dead_letter(read, &rejection, digest)))
+                Err(self.answers.dead_letter(read, &rejection, digest).into())
             }
             Ok((row, carried)) => {
                 let event_id = origin.to_string().into();
@@ -275,7 +290,7 @@ impl Scorer {
                 let pending = Pending { ticket, received, event, origin, route, event_id, carried, too_old };
                 match row {
                     Some(row) => Ok(Admitted { task: at, pending, row }),
-                    None => Err(Box::new(self.expired(at, pending))),
+                    None => Err(self.expired(at, pending).into()),
                 }
             }
         }
@@ -378,14 +393,24 @@ impl Work for Scorer {
     const NAME: &'static str = "score";
     type Done = Ran<Pending>;
 
-    fn receive(&mut self, ticket: Ticket, event: Envelope, verdicts: &mut Verdicts) {
+    fn receive(&mut self, ticket: Ticket, event: Envelope, verdicts: &mut Verdicts) -> Option<Box<Unread>> {
         match self.admit(ticket, event) {
             Ok(Admitted { task, pending, row }) => {
                 self.expiry.expect(pending.too_old);
                 self.batcher.push(task, pending, row);
             }
-            Err(settled) => verdicts.push(*settled),
+            Err(Otherwise::Settled(settled)) => verdicts.push(*settled),
+            Err(Otherwise::Unread(unread)) => return Some(unread),
         }
+        None
+    }
+
+    fn learn(&mut self, id: u32, finding: &Finding) {
+        self.sources.learn(id, finding);
+    }
+
+    fn forget(&mut self, id: u32) {
+        self.sources.forget(id);
     }
 
     fn done(&self) -> &Receiver<Ran<Pending>> {

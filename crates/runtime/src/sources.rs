@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use twinlane_pipeline::{Plan, RuleSet, Tombstones};
 use twinlane_record::{Envelope, EventDecoder, Format, Reason, Rejection, SchemaFolder};
 
-use crate::Error;
+use crate::{Error, Finding};
 
 /// One source, ready to be read.
 pub(crate) struct SourceParts {
@@ -15,6 +15,8 @@ pub(crate) struct SourceParts {
     /// Gives what the rules look at.
     pub(crate) decoder_for_rules: EventDecoder,
     pub(crate) rules: RuleSet,
+    /// Whether somebody can be asked for schemas.
+    looks_up: bool,
 }
 
 impl SourceParts {
@@ -37,7 +39,7 @@ impl SourceParts {
 }
 
 /// The sources of a plan, by topic.
-pub struct Sources(HashMap<Arc<str>, Arc<SourceParts>>);
+pub struct Sources(HashMap<Arc<str>, SourceParts>);
 
 impl Sources {
     /// Builds decoders and compiles the rules of every source.
@@ -62,10 +64,17 @@ impl Sources {
                 decoder_for_rules = decoder_for_rules.only(&|name| fields.contains(name));
             }
             let tombstones = source.tombstones;
-            let parts = SourceParts { index, tombstones, decoder, decoder_for_rules, rules };
-            sources.insert(source.topic.clone(), Arc::new(parts));
+            let parts = SourceParts { index, tombstones, decoder, decoder_for_rules, rules, looks_up: false };
+            sources.insert(source.topic.clone(), parts);
         }
         Ok(Self(sources))
+    }
+
+    /// The same, for a stage that can look schemas up; see [`StageOptions::schemas`](crate::StageOptions::schemas).
+    #[must_use]
+    pub fn looking_up(mut self, looks_up: bool) -> Self {
+        self.0.values_mut().for_each(|source| source.looks_up = looks_up);
+        self
     }
 
     /// Which route takes an event of a source topic, as an index into the plan's; none takes a tombstone that is skipped.
@@ -74,11 +83,59 @@ impl Sources {
         self.by_topic(&event.at.topic).ok_or_else(stranger)?.route(event)
     }
 
-    pub(crate) fn by_topic(&self, topic: &str) -> Option<&Arc<SourceParts>> {
+    /// The schema id that is to be looked up before an event of a source topic is refused so.
+    pub(crate) fn to_look_up(&self, event: &Envelope, rejection: &Rejection) -> Option<u32> {
+        self.by_topic(&event.at.topic)?.to_look_up(event.value.as_deref(), rejection)
+    }
+
+    pub(crate) fn by_topic(&self, topic: &str) -> Option<&SourceParts> {
         self.0.get(topic)
     }
 
-    pub(crate) fn by_index(&self, index: usize) -> Option<&Arc<SourceParts>> {
+    pub(crate) fn by_index(&self, index: usize) -> Option<&SourceParts> {
         self.0.values().find(|s| s.index == index)
+    }
+
+    /// Something became known of a schema id.
+    pub(crate) fn learn(&mut self, id: u32, finding: &Finding) {
+        for (topic, source) in &mut self.0 {
+            match finding {
+                Finding::Schema(schema) => {
+                    let why = source.decoder.learn(id, schema, None);
+                    match source.rules.fields() {
+                        Some(fields) => {
+                            let is_wanted = |name: &str| fields.contains(name);
+                            source.decoder_for_rules.learn(id, schema, Some(&is_wanted))
+                        }
+                        None => source.decoder_for_rules.learn(id, schema, None),
+                    };
+                    if let Some(why) = why {
+                        tracing::debug!(%topic, why, "events of this schema become dead letters");
+                    }
+                }
+                Finding::Refused(why) | Finding::Nothing(why) => {
+                    source.decoder.refuse(id, why.clone());
+                    source.decoder_for_rules.refuse(id, why.clone());
+                }
+            }
+        }
+    }
+
+    /// Whatever an id was refused for may have changed.
+    pub(crate) fn forget(&mut self, id: u32) {
+        for source in self.0.values_mut() {
+            source.decoder.forget(id);
+            source.decoder_for_rules.forget(id);
+        }
+    }
+}
+
+impl SourceParts {
+    /// The id that is to be looked up before this record is refused.
+    pub(crate) fn to_look_up(&self, value: Option<&[u8]>, rejection: &Rejection) -> Option<u32> {
+        match self.looks_up && rejection.reason == Reason::UnknownSchema {
+            true => self.decoder.unknown_id(value?),
+            false => None,
+        }
     }
 }

@@ -20,7 +20,8 @@ use twinlane_kafka::{
 use twinlane_record::{Envelope, Verdict};
 
 use crate::{
-    Error, Settled, Verdicts, Work,
+    Error, Finding, SchemaLookup, Settled, Unread, Verdicts, Work,
+    lookups::Lookups,
     spans::{Sampling, Spans},
     tally::Tally,
 };
@@ -44,6 +45,8 @@ pub struct StageOptions {
     pub timings: bool,
     /// Which events are traced, with OpenTelemetry's global tracer; nothing is asked of it without this.
     pub traces: Option<Sampling>,
+    /// Who is asked for schemas that the work does not know.
+    pub schemas: Option<SchemaLookup>,
 }
 
 /// What others may know of a running stage; read by health checks.
@@ -119,6 +122,7 @@ impl<W: Work> Stage<W> {
                 Spans::new(tracer, W::NAME, &self.options.consumer.group, sampling)
             }),
             budget: Budget::new(self.options.limits),
+            lookups: Lookups::new(self.options.schemas.clone()),
             delivery: Delivery::new(self.options.delivery),
             options: self.options,
             work: self.work,
@@ -141,6 +145,7 @@ struct Loop<'a, W: Work> {
     work: W,
     delivery: Delivery<Outgoing>,
     budget: Budget,
+    lookups: Lookups,
     consumer: &'a Consumer,
     transactor: &'a Transactor,
     state: Arc<StageState>,
@@ -169,17 +174,23 @@ impl<W: Work> Loop<'_, W> {
     fn run(&mut self, inbound: &Receiver<Inbound>, stop: &Receiver<()>) -> Result<(), Error> {
         let gauges = tick(GAUGES);
         while !self.closed {
-            let due =
-                [self.delivery.wakes_at(Instant::now()), self.work.overdue_at(), self.work.expires_at()]
-                    .into_iter()
-                    .flatten()
-                    .min();
+            let due = [
+                self.delivery.wakes_at(Instant::now()),
+                self.work.overdue_at(),
+                self.work.expires_at(),
+                self.lookups.wakes_at(),
+            ]
+            .into_iter()
+            .flatten()
+            .min();
             let wake = due.map_or_else(never, crossbeam_channel::at);
             select! {
                 recv(inbound) -> event => self.inbound(event.map_err(|_| Error::ThreadDied("consumer"))?)?,
                 recv(self.work.done()) -> done => self.finish(done.map_err(|_| Error::ThreadDied("model"))?)?,
                 recv(self.transactor.outcomes()) -> outcome =>
                     self.outcome(outcome.map_err(|_| Error::ThreadDied("transaction"))?)?,
+                recv(self.lookups.findings()) -> found =>
+                    self.found(found.map_err(|_| Error::ThreadDied("schema registry"))?),
                 recv(stop) -> _ => self.consumer.stop(),
                 recv(gauges) -> _ => self.measure(),
                 recv(wake) -> _ => {}
@@ -194,10 +205,12 @@ impl<W: Work> Loop<'_, W> {
             if self.work.expires_at().is_some_and(|at| at <= Instant::now()) {
                 self.work.expire(&mut self.verdicts);
             }
+            self.look_up();
             self.settle();
             self.work.dispatch();
             self.obey();
             self.press();
+            self.let_go();
         }
         Ok(())
     }
@@ -231,7 +244,9 @@ impl<W: Work> Loop<'_, W> {
                             {
                                 traced.push(ticket);
                             }
-                            self.work.receive(ticket, record, &mut self.verdicts);
+                            if let Some(unread) = self.work.receive(ticket, record, &mut self.verdicts) {
+                                self.wait(*unread);
+                            }
                         }
                         // Left over from before a rewind or revoke: it will be read again, by us or another.
                         Err(Refused::Stale | Refused::NotAssigned) => {}
@@ -270,6 +285,45 @@ impl<W: Work> Loop<'_, W> {
             Inbound::Closed => self.closed = true,
         }
         Ok(())
+    }
+
+    /// Keeps a record until its schema is known, and has no more fetched of its partition.
+    fn wait(&mut self, unread: Unread) {
+        if let Some(partition) = self.lookups.wait(unread, Instant::now()) {
+            self.consumer.hold(&partition);
+        }
+    }
+
+    fn found(&mut self, (id, finding): (u32, Finding)) {
+        let records = self.lookups.answered(id, &finding, Instant::now());
+        self.learned(id, &finding, records);
+    }
+
+    /// Settles what has waited long enough, and allows ids to be asked for again.
+    fn look_up(&mut self) {
+        let now = Instant::now();
+        while let Some((id, finding, records)) = self.lookups.overdue(now) {
+            self.learned(id, &finding, records);
+        }
+        while let Some(id) = self.lookups.forgotten(now) {
+            self.work.forget(id);
+        }
+    }
+
+    fn learned(&mut self, id: u32, finding: &Finding, records: Vec<Unread>) {
+        self.work.learn(id, finding);
+        for Unread { ticket, event, .. } in records {
+            if let Some(unread) = self.work.receive(ticket, event, &mut self.verdicts) {
+                self.wait(*unread);
+            }
+        }
+    }
+
+    /// Has partitions fetched again of which nothing waits for a schema any more.
+    fn let_go(&mut self) {
+        if self.lookups.let_go() && !self.budget.is_paused() {
+            self.consumer.resume(&self.unread());
+        }
     }
 
     fn settle(&mut self) {
@@ -367,6 +421,7 @@ impl<W: Work> Loop<'_, W> {
                     if let Some(spans) = &mut self.spans {
                         spans.forget_stale(&|ticket| delivery.is_current(ticket));
                     }
+                    self.lookups.forget_stale(&|ticket| delivery.is_current(ticket));
                 }
             }
         }
@@ -390,7 +445,13 @@ impl<W: Work> Loop<'_, W> {
 
     /// Partitions that are not to be fetched, whatever the budget says.
     fn unread(&self) -> Vec<TopicPartition> {
-        self.delivery.halted().iter().chain(self.delivery.held()).cloned().collect()
+        self.delivery
+            .halted()
+            .iter()
+            .chain(self.delivery.held())
+            .chain(self.lookups.held())
+            .cloned()
+            .collect()
     }
 
     fn measure(&self) {

@@ -7,7 +7,7 @@ use twinlane_delivery::Ticket;
 use twinlane_kafka::Outgoing;
 use twinlane_record::{Envelope, Verdict};
 
-use crate::ModelRun;
+use crate::{Finding, ModelRun, Unread};
 
 /// A record's verdict with what it produces: nothing for a skipped record, else one output or dead letter.
 #[derive(Debug)]
@@ -30,8 +30,15 @@ pub trait Work: Send {
     /// What comes back from other threads; `()` where everything is settled at once.
     type Done: Send;
 
-    /// A record arrived. Settles it now, or keeps the ticket and settles it later.
-    fn receive(&mut self, ticket: Ticket, event: Envelope, verdicts: &mut Verdicts);
+    /// A record arrived. Settles it now, or keeps the ticket and settles it later, or gives the record back: its schema
+    /// has to be looked up first. It comes again after [`Work::learn`].
+    fn receive(&mut self, ticket: Ticket, event: Envelope, verdicts: &mut Verdicts) -> Option<Box<Unread>>;
+
+    /// Something became known of a schema id: its records need no lookup until [`Work::forget`].
+    fn learn(&mut self, id: u32, finding: &Finding);
+
+    /// A schema id that was refused may be looked up again.
+    fn forget(&mut self, id: u32);
 
     /// Where finished work arrives.
     fn done(&self) -> &Receiver<Self::Done>;

@@ -2,10 +2,7 @@
 
 use std::{
     net::SocketAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock, atomic::Ordering},
     time::Duration,
 };
 
@@ -14,7 +11,7 @@ use metrics_exporter_prometheus::PrometheusHandle;
 use serde_json::{Value, json};
 use twinlane_runtime::StageState;
 
-use crate::{reload::Reload, telemetry};
+use crate::{registry, reload::Reload, telemetry};
 
 /// What the admin port reports on.
 pub(crate) struct Facts {
@@ -23,10 +20,17 @@ pub(crate) struct Facts {
     pub(crate) about: Value,
     /// What runs, as `twinlane check` prints it.
     pub(crate) plan: Vec<String>,
+    /// The schema registry, if there is one.
+    pub(crate) registry: Option<Arc<registry::State>>,
+    /// Once the models are warm and stages start.
+    pub(crate) running: OnceLock<Running>,
+}
+
+/// What runs.
+pub(crate) struct Running {
     pub(crate) stages: Vec<(String, Arc<StageState>)>,
     /// Where models run.
     pub(crate) reload: Option<Arc<Reload>>,
-    pub(crate) started: AtomicBool,
 }
 
 /// Serves until the process ends. Returns the address that was bound.
@@ -61,18 +65,21 @@ pub(crate) async fn serve(address: SocketAddr, facts: Arc<Facts>) -> anyhow::Res
 }
 
 async fn startup(State(facts): State<Arc<Facts>>) -> StatusCode {
-    as_status(facts.started.load(Ordering::Acquire))
+    as_status(facts.running.get().is_some())
 }
 
-/// Ready: models warm, every stage in its group, be it with zero partitions, brokers answering, and none of its partitions
-/// held because nearly all of its records became dead letters. The body says what is not; and, with those that run all being well, which of
+/// Ready: models warm, the schema registry known if there is one, every stage in its group, be it with zero partitions,
+/// brokers answering, and none of its partitions held because nearly all of its records became dead letters. The body says
+/// what is not; and, with those that run all being well, which of
 /// them run on another device than the first of their list, and why the last change of models was refused.
 async fn ready(State(facts): State<Arc<Facts>>) -> (StatusCode, String) {
     let mut reasons = Vec::new();
-    if !facts.started.load(Ordering::Acquire) {
-        reasons.push("models are not warm".to_owned());
+    let running = facts.running.get();
+    if running.is_none() {
+        reasons.push("still starting: topics are looked at, models loaded and warmed up".to_owned());
     }
-    for (name, stage) in &facts.stages {
+    reasons.extend(facts.registry.as_ref().and_then(|registry| registry.unknown()));
+    for (name, stage) in running.iter().flat_map(|running| &running.stages) {
         if !stage.joined.load(Ordering::Acquire) {
             reasons.push(format!("{name}: not in its group"));
         }
@@ -88,19 +95,21 @@ async fn ready(State(facts): State<Arc<Facts>>) -> (StatusCode, String) {
     if reasons.is_empty() {
         reasons.push("ready".to_owned());
     }
-    if let Some(reload) = &facts.reload {
+    let reload = running.and_then(|running| running.reload.as_ref());
+    if let Some(reload) = reload {
         reasons.extend(reload.fallen_back());
     }
-    if let Some(why) = facts.reload.as_ref().and_then(|reload| reload.refused()) {
+    if let Some(why) = reload.and_then(|reload| reload.refused()) {
         reasons.push(format!("the last change of models was refused: {why}"));
     }
     (status, reasons.join("\n") + "\n")
 }
 
 async fn status(State(facts): State<Arc<Facts>>) -> Json<Value> {
-    let stages: Vec<_> = facts
-        .stages
+    let running = facts.running.get();
+    let stages: Vec<_> = running
         .iter()
+        .flat_map(|running| &running.stages)
         .map(|(name, state)| {
             let positions = state.progress.positions().into_iter().map(|(at, position)| {
                 json!({
@@ -121,8 +130,11 @@ async fn status(State(facts): State<Arc<Facts>>) -> Json<Value> {
             })
         })
         .collect();
-    let models = facts.reload.as_ref().map(|reload| reload.status());
-    Json(json!({ "about": facts.about, "stages": stages, "models": models, "plan": facts.plan }))
+    let models = running.and_then(|running| running.reload.as_ref()).map(|reload| reload.status());
+    let registry = facts.registry.as_ref().map(|registry| registry.status());
+    Json(json!({
+        "about": facts.about, "stages": stages, "models": models, "registry": registry, "plan": facts.plan,
+    }))
 }
 
 fn as_status(fine: bool) -> StatusCode {

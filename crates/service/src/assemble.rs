@@ -14,41 +14,52 @@ use twinlane_kafka::{BelowStart, ConsumerOptions, TopicFacts, Topics};
 use twinlane_pipeline::{self as pipeline, FeatureEncoder, LaneName, Plan};
 use twinlane_record::{Format, SchemaFolder, ScoredEventCodec};
 use twinlane_runtime::{
-    Answers, ModelIdentity, Pending, Router, Sampling, Scorer, Sources, StageOptions, TaskParts,
+    Answers, ModelIdentity, Pending, Router, Sampling, SchemaLookup, Scorer, Sources, StageOptions, TaskParts,
 };
 
-use crate::{Failure, Settings, settings};
+use crate::{Failure, Settings, registry::SchemaRegistry, settings};
 
 /// A pipeline file with the folder that its paths are relative to, and the schemas.
 pub struct LoadedPipeline {
     /// The checked file.
     pub plan: Plan,
-    /// The schema folder.
+    /// The schema folder, and what it lacked.
     pub schemas: SchemaFolder,
     folder: PathBuf,
+    registry: Option<SchemaRegistry>,
 }
 
 /// The most bytes that one transaction holds; a transaction must fit its time-out on a slow network.
 const WINDOW_BYTES: usize = 16 << 20;
 
 impl LoadedPipeline {
-    /// Reads and checks pipeline file, schemas and rules; no Kafka, no models.
-    pub fn load(file: &Path, schemas: &Path) -> Result<Self, Failure> {
+    /// Reads and checks the settings' pipeline file, schemas and rules; no Kafka, no models. A schema that the folder
+    /// lacks is asked of the registry, if there is one: once.
+    pub fn load(settings: &Settings) -> Result<Self, Failure> {
+        Self::with(settings, SchemaRegistry::of(&settings.registry)?)
+    }
+
+    /// As [`LoadedPipeline::load`], and waits for a registry that is away.
+    pub(crate) fn load_patiently(settings: &Settings) -> Result<Self, Failure> {
+        Self::with(settings, SchemaRegistry::of(&settings.registry)?.map(SchemaRegistry::patient))
+    }
+
+    fn with(settings: &Settings, registry: Option<SchemaRegistry>) -> Result<Self, Failure> {
+        let file = &settings.pipeline;
         let text = std::fs::read_to_string(file)
             .map_err(|e| Failure::Invalid(format!("pipeline file {}: {e}", file.display())))?;
         let plan = Plan::parse(&text, &file.display().to_string()).map_err(invalid)?;
-        let avro = plan.sources.iter().map(|source| source.format);
-        let mut avro = avro.chain(plan.tasks.iter().map(|task| task.publish.format));
-        let schemas = match avro.any(|format| format == Format::Avro) {
-            true => SchemaFolder::open(schemas).map_err(invalid)?,
-            // JSON alone needs no schemas, and no folder for them.
-            false => SchemaFolder::default(),
-        };
+        let schemas = schemas(&plan, &settings.schemas, registry.as_ref())?;
         let folder = file.parent().unwrap_or(Path::new(".")).to_owned();
-        let loaded = Self { plan, schemas, folder };
+        let loaded = Self { plan, schemas, folder, registry };
         // Compiles every rule, so that an unknown name is refused before anything starts.
-        Sources::build(&loaded.plan, &loaded.schemas)?;
+        loaded.sources()?;
         Ok(loaded)
+    }
+
+    /// Who is asked for schemas that the folder lacks.
+    pub(crate) fn registry(&self) -> Option<&SchemaRegistry> {
+        self.registry.as_ref()
     }
 
     /// A path of the pipeline file.
@@ -58,13 +69,22 @@ impl LoadedPipeline {
 
     /// Decoders and rules of every source.
     pub fn sources(&self) -> Result<Sources, Failure> {
-        Ok(Sources::build(&self.plan, &self.schemas)?)
+        Ok(Sources::build(&self.plan, &self.schemas)?.looking_up(self.registry.is_some()))
     }
 
     /// Compiles a task's inputs with its vocabularies.
     pub fn encoder(&self, task: usize) -> Result<FeatureEncoder, Failure> {
         let read = |file: &Path| std::fs::read_to_string(self.path(file));
         FeatureEncoder::new(&self.plan.tasks[task], &read).map_err(invalid)
+    }
+
+    /// How a task's answers are written.
+    fn codec(&self, task: usize) -> Result<ScoredEventCodec, Failure> {
+        let publish = &self.plan.tasks[task].publish;
+        match (publish.format, &self.registry) {
+            (Format::Avro, Some(registry)) => registry.codec(&publish.topic.name, &self.schemas),
+            (format, _) => ScoredEventCodec::new(format, &self.schemas).map_err(invalid),
+        }
     }
 
     fn topics_to_write(&self, lane: LaneName, router: bool) -> Vec<pipeline::Topic> {
@@ -125,6 +145,7 @@ impl LoadedPipeline {
         settings: &Settings,
         topics: &Topics,
         lane: LaneName,
+        lookup: Option<SchemaLookup>,
     ) -> Result<(StageOptions, Router), Failure> {
         let plan = &self.plan;
         let stage = format!("router.{}", lane.as_str());
@@ -140,7 +161,8 @@ impl LoadedPipeline {
         let group = plan.router_group(lane);
         let instance_id = Some(settings.transactional_id(&plan.pipeline, &stage));
         let consumer = ConsumerOptions { client_id: stage.clone(), group, instance_id, topics: reads };
-        Ok((self.options(settings, lane, stage, consumer, max_batch_bytes), work))
+        let options = self.options(settings, lane, stage, consumer, max_batch_bytes);
+        Ok((StageOptions { schemas: lookup, ..options }, work))
     }
 
     /// A lane's worker, its models loaded and warm.
@@ -149,6 +171,7 @@ impl LoadedPipeline {
         settings: &Settings,
         topics: &Topics,
         lane: LaneName,
+        lookup: Option<SchemaLookup>,
     ) -> Result<(StageOptions, Scorer, Serving), Failure> {
         let plan = &self.plan;
         let of_lane = plan.lane(lane).ok_or_else(|| {
@@ -178,12 +201,7 @@ impl LoadedPipeline {
         tracing::info!(stage, threads, "models warm");
         let mut parts = Vec::new();
         for &task in &of_lane.tasks {
-            parts.push(TaskParts {
-                task,
-                encoder: self.encoder(task)?,
-                codec: ScoredEventCodec::new(plan.tasks[task].publish.format, &self.schemas)
-                    .map_err(invalid)?,
-            });
+            parts.push(TaskParts { task, encoder: self.encoder(task)?, codec: self.codec(task)? });
         }
         let (successors, arrive) = crossbeam_channel::unbounded();
         let serving = Serving {
@@ -198,7 +216,8 @@ impl LoadedPipeline {
         let group = plan.lane_group(lane);
         let instance_id = Some(settings.transactional_id(&plan.pipeline, &stage));
         let consumer = ConsumerOptions { client_id: stage.clone(), group, instance_id, topics: topics_read };
-        Ok((self.options(settings, lane, stage, consumer, max_batch_bytes), work, serving))
+        let options = self.options(settings, lane, stage, consumer, max_batch_bytes);
+        Ok((StageOptions { schemas: lookup, ..options }, work, serving))
     }
 
     fn options(
@@ -232,8 +251,32 @@ impl LoadedPipeline {
                 roots: self.plan.sources.iter().map(|source| source.topic.clone()).collect(),
                 share: settings.traces.sample,
             }),
+            schemas: None,
         }
     }
+}
+
+/// The schema folder, completed from the registry with the newest version of each subject that a source names.
+fn schemas(plan: &Plan, folder: &Path, registry: Option<&SchemaRegistry>) -> Result<SchemaFolder, Failure> {
+    let avro = plan.sources.iter().map(|source| source.format);
+    let mut avro = avro.chain(plan.tasks.iter().map(|task| task.publish.format));
+    if !avro.any(|format| format == Format::Avro) {
+        // JSON alone needs no schemas, and no folder for them.
+        return Ok(SchemaFolder::default());
+    }
+    let Some(registry) = registry else { return SchemaFolder::open(folder).map_err(invalid) };
+    let mut schemas = match folder.join("index.json").exists() {
+        true => SchemaFolder::open(folder).map_err(invalid)?,
+        false => SchemaFolder::default(),
+    };
+    for subject in plan.sources.iter().flat_map(|source| &source.schemas) {
+        if schemas.latest(subject).is_none() {
+            let (entry, text) = registry.latest(subject)?;
+            tracing::info!(%subject, id = entry.id, version = entry.version, "read as the registry's newest version");
+            schemas.add(entry, &text).map_err(invalid)?;
+        }
+    }
+    Ok(schemas)
 }
 
 /// What runs in a lane, for whoever is to put something else in its place.

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use twinlane_kafka::Error as Kafka;
+use twinlane_registry::Error as Registry;
 
 /// What ended a process.
 #[derive(Debug, thiserror::Error)]
@@ -17,6 +18,9 @@ pub enum Failure {
     /// Kafka said something that waiting does not heal.
     #[error(transparent)]
     Kafka(#[from] Kafka),
+    /// The schema registry said something that waiting does not heal, or nobody waits for it.
+    #[error(transparent)]
+    Registry(#[from] Registry),
     /// A stage ended.
     #[error(transparent)]
     Stage(#[from] twinlane_runtime::Error),
@@ -42,9 +46,12 @@ impl Failure {
             _ => None,
         };
         ExitCode::from(match (self, kafka) {
-            (_, Some(Kafka::Settings(_)))
+            (Failure::Registry(Registry::Settings(_)), _)
+            | (_, Some(Kafka::Settings(_)))
             | (Failure::Invalid(_) | Failure::Stage(twinlane_runtime::Error::Plan(_)), _) => 2,
-            (_, Some(Kafka::Unauthorised { .. })) => 3,
+            (Failure::Registry(Registry::Unauthorised { .. }), _) | (_, Some(Kafka::Unauthorised { .. })) => {
+                3
+            }
             (_, Some(Kafka::MissingTopic(_) | Kafka::Partitions { .. } | Kafka::Refused { .. })) => 4,
             (_, Some(Kafka::Fenced(_) | Kafka::Superseded(_))) => 5,
             (Failure::Model(_) | Failure::Stage(twinlane_runtime::Error::Model { .. }), _) => 6,

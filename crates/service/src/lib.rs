@@ -10,6 +10,8 @@ mod metrics_page;
 mod pages;
 mod pipeline_page;
 mod process;
+mod registry;
+mod registry_settings;
 mod reload;
 mod schema_tables;
 mod settings;
@@ -22,6 +24,7 @@ pub use exit::Failure;
 pub use metrics_page::metrics;
 pub use pages::PAGES;
 pub use process::main;
+pub use registry_settings::{Password, Registry as RegistrySettings};
 pub use settings::{Flags, Invalid, Kafka, LogFormat, Settings};
 pub use traces::Traces;
 

@@ -3,10 +3,7 @@
 use std::{
     net::SocketAddr,
     process::ExitCode,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, OnceLock, atomic::Ordering},
     time::Duration,
 };
 
@@ -97,45 +94,65 @@ fn run(role: Role, flags: &Flags) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|e| Failure::Other(e.into()))?;
-    let loaded = LoadedPipeline::load(&settings.pipeline, &settings.schemas)?;
-    let metrics = telemetry::metrics(role.as_str(), &loaded.plan.pipeline)?;
-    tracing::info!(
-        service = role.as_str(), pipeline = %loaded.plan.pipeline, brokers = settings.kafka.brokers,
-        replica = settings.replica(), "starting"
-    );
-    // Lives longer than all that is traced.
-    let _sending = settings.traces.start(role.as_str(), &loaded.plan.pipeline, settings.replica())?;
-    let (settings, loaded) = (Arc::new(settings), Arc::new(loaded));
-    runtime.block_on(async {
-        // Brokers that are away and models that load are waited for on another thread: a stop does not wait.
+    let metrics = telemetry::metrics()?;
+    let settings = Arc::new(settings);
+    let mut sending = None;
+    let ended = runtime.block_on(async {
+        // Brokers or a registry that are away and models that load are waited for on another thread: a stop does not wait.
         let mut signals = Signals::listen().map_err(|e| Failure::Other(e.into()))?;
-        let mut preparing = {
-            let (settings, loaded) = (settings.clone(), loaded.clone());
-            on_a_thread("start", move || prepare(role, &settings, &loaded))
+        let loading = {
+            let settings = settings.clone();
+            // Not within the runtime, either: what sends traces blocks.
+            on_a_thread("load", move || {
+                let loaded = LoadedPipeline::load_patiently(&settings)?;
+                let replica = settings.replica();
+                let sending = settings.traces.start(role.as_str(), &loaded.plan.pipeline, replica)?;
+                Ok((Arc::new(loaded), sending))
+            })
         };
-        let stages = tokio::select! {
-            prepared = &mut preparing => {
-                prepared.unwrap_or_else(|_| Err(Failure::Other(anyhow::anyhow!("the start panicked"))))?
-            }
-            name = signals.next() => {
-                tracing::info!(signal = name, "stopped before anything was read; there is nothing to commit");
-                return Ok(());
-            }
-        };
+        let Some((loaded, traces)) = unless_stopped(loading, &mut signals).await? else { return Ok(()) };
+        sending = Some(traces);
+        telemetry::runs(role.as_str(), &loaded.plan.pipeline);
+        tracing::info!(
+            service = role.as_str(), pipeline = %loaded.plan.pipeline, brokers = settings.kafka.brokers,
+            replica = settings.replica(), "starting"
+        );
         let facts = Arc::new(admin::Facts {
             metrics,
             about: json!({ "service": role.as_str(), "pipeline": &*loaded.plan.pipeline, "version": env!("CARGO_PKG_VERSION") }),
             plan: loaded.plan.to_string().lines().map(str::to_owned).collect(),
-            stages: stages.states.clone(),
-            reload: stages.reload.clone(),
-            started: AtomicBool::new(true),
+            registry: loaded.registry().map(|registry| registry.state().clone()),
+            running: OnceLock::new(),
         });
-        listen_for_hangups(stages.reload.clone()).map_err(|e| Failure::Other(e.into()))?;
         let address = SocketAddr::new(settings.admin_host, settings.admin_port);
         let bound = admin::serve(address, facts.clone()).await?;
         tracing::info!(admin = %bound, "metrics and health are served");
+        let preparing = on_a_thread("start", move || prepare(role, &settings, &loaded));
+        let Some(stages) = unless_stopped(preparing, &mut signals).await? else { return Ok(()) };
+        listen_for_hangups(stages.reload.clone()).map_err(|e| Failure::Other(e.into()))?;
+        // Nobody else sets it.
+        let _ = facts.running.set(admin::Running { stages: stages.states.clone(), reload: stages.reload.clone() });
         stages.run(signals).await
-    })
+    });
+    // The last traces leave when nothing runs any more.
+    drop(sending);
+    ended
+}
+
+/// What a thread of the start gives; none after a signal.
+async fn unless_stopped<T>(
+    starting: oneshot::Receiver<Result<T, Failure>>,
+    signals: &mut Signals,
+) -> Result<Option<T>, Failure> {
+    tokio::select! {
+        started = starting => {
+            started.unwrap_or_else(|_| Err(Failure::Other(anyhow::anyhow!("the start panicked")))).map(Some)
+        }
+        name = signals.next() => {
+            tracing::info!(signal = name, "stopped before anything was read; there is nothing to commit");
+            Ok(None)
+        }
+    }
 }
 
 /// Runs it on a thread that nobody waits for when the process ends.
@@ -154,6 +171,7 @@ fn on_a_thread<T: Send + 'static>(
 
 /// Everything before the first stage starts: topics are there and as planned, models are loaded and warm.
 fn prepare(role: Role, settings: &Arc<Settings>, loaded: &Arc<LoadedPipeline>) -> Result<Stages, Failure> {
+    let lookup = loaded.registry().map(|registry| registry.start(&loaded.schemas));
     let topics = Topics::connect(&settings.connection())?;
     if settings.create_topics {
         for topic in loaded.create_topics(&topics)? {
@@ -169,12 +187,12 @@ fn prepare(role: Role, settings: &Arc<Settings>, loaded: &Arc<LoadedPipeline>) -
                 ));
             }
             for lane in &loaded.plan.lanes {
-                let (options, work) = loaded.router(settings, &topics, lane.name)?;
+                let (options, work) = loaded.router(settings, &topics, lane.name, lookup.clone())?;
                 stages.add(settings, options, work);
             }
         }
         Role::Worker(lane) => {
-            let (options, work, serving) = loaded.worker(settings, &topics, lane)?;
+            let (options, work, serving) = loaded.worker(settings, &topics, lane, lookup)?;
             stages.add(settings, options, work);
             stages.reload = Some(reload::watch(loaded.clone(), settings.clone(), lane, serving)?);
         }

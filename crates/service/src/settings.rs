@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use twinlane_kafka::Connection;
 
-use crate::Traces;
+use crate::{RegistrySettings, Traces};
 
 /// What a service needs to know besides its pipeline file.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -45,6 +45,8 @@ pub struct Settings {
     pub traces: Traces,
     /// Kafka.
     pub kafka: Kafka,
+    /// Schema registry.
+    pub registry: RegistrySettings,
 }
 
 /// The `[kafka]` section.
@@ -88,6 +90,7 @@ impl Default for Settings {
             timings: false,
             traces: Traces::default(),
             kafka: Kafka::default(),
+            registry: RegistrySettings::default(),
         }
     }
 }
@@ -151,6 +154,10 @@ impl Settings {
         let environment =
             Environment::with_prefix("TWINLANE").prefix_separator("_").separator("__").try_parsing(true);
         let mut settings: Settings = sources.add_source(environment).build()?.try_deserialize()?;
+        // As it is: the environment's source would take a password of digits for a number.
+        if let Some(password) = variable("TWINLANE_REGISTRY__PASSWORD") {
+            settings.registry.password = Some(password.into());
+        }
         let overlay = flags.clone();
         replace(&mut settings.pipeline, overlay.pipeline);
         replace(&mut settings.schemas, overlay.schemas);

@@ -25,8 +25,8 @@ pub(crate) fn logs(format: LogFormat) {
     }
 }
 
-/// Installs the Prometheus recorder, with every metric's help text and buckets, and says what runs.
-pub(crate) fn metrics(service: &str, pipeline: &str) -> anyhow::Result<PrometheusHandle> {
+/// Installs the Prometheus recorder, with every metric's help text and buckets.
+pub(crate) fn metrics() -> anyhow::Result<PrometheusHandle> {
     let mut builder = PrometheusBuilder::new();
     for metric in metrics_page::metrics() {
         if let Kind::Histogram(bounds) = metric.kind {
@@ -35,11 +35,15 @@ pub(crate) fn metrics(service: &str, pipeline: &str) -> anyhow::Result<Prometheu
     }
     let handle = builder.install_recorder()?;
     metrics_page::metrics().for_each(Metric::describe);
-    let labels = [("version", env!("CARGO_PKG_VERSION")), ("service", service), ("pipeline", pipeline)];
-    gauge!(metric_names::BUILD_INFO, &labels.map(|(name, value)| (name, value.to_owned()))).set(1.0);
     let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     gauge!(metric_names::START_TIME).set(started.as_secs_f64());
     Ok(handle)
+}
+
+/// Says what runs.
+pub(crate) fn runs(service: &str, pipeline: &str) {
+    let labels = [("version", env!("CARGO_PKG_VERSION")), ("service", service), ("pipeline", pipeline)];
+    gauge!(metric_names::BUILD_INFO, &labels.map(|(name, value)| (name, value.to_owned()))).set(1.0);
 }
 
 /// Sets the gauge of the process's memory, where the system tells it as Linux does.

@@ -7,10 +7,13 @@ fn dashboards_find_the_metrics_by_these_names() {
     let of_process = twinlane_service::metrics()
         .filter(|metric| !metric.labels.iter().any(|label| ["stage", "task", "outcome"].contains(label)));
     let found: Vec<_> = of_process.map(|metric| (metric.name, metric.labels)).collect();
-    let expected: [(&str, &[&str]); 3] = [
+    let expected: [(&str, &[&str]); 6] = [
         ("twinlane_build_info", &["version", "service", "pipeline"]),
         ("process_start_time_seconds", &[]),
         ("process_resident_memory_bytes", &[]),
+        ("twinlane_schema_registry_up", &[]),
+        ("twinlane_schema_registry_lookups_total", &["result"]),
+        ("twinlane_schema_registry_lookup_seconds", &[]),
     ];
     assert_eq!(found, expected);
 }

@@ -15,11 +15,11 @@ pub enum Error {
         /// The command that installs it.
         remedy: &'static str,
     },
-    /// Maven could not fetch Kafka's jars.
-    #[error("Maven could not fetch Apache Kafka {version}; its last lines:\n{output}")]
+    /// Maven could not fetch something.
+    #[error("Maven could not fetch {what}; its last lines:\n{output}")]
     Fetch {
-        /// The version that was asked for.
-        version: &'static str,
+        /// What was asked for, with its version.
+        what: String,
         /// The end of what Maven printed.
         output: String,
     },

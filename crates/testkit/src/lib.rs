@@ -6,6 +6,7 @@
 //!
 //! - [`broker`] starts Kafka in KRaft mode on free ports, or uses the cluster that `KAFKA_BROKERS` names.
 //! - [`process`] starts a service, waits for what it says, and kills it as a test wants.
+//! - [`registry`] starts a schema registry.
 //! - [`proxy`] is a network that can be cut and slowed down.
 //! - [`usage`] tells what a process uses.
 //! - [`random`] gives the same numbers for a seed everywhere.
@@ -20,10 +21,12 @@ pub mod client;
 mod error;
 pub mod jars;
 pub mod leash;
+mod maven;
 mod probe;
 pub mod process;
 pub mod proxy;
 pub mod random;
+pub mod registry;
 pub mod usage;
 pub mod wait;
 

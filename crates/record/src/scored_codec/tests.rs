@@ -108,6 +108,15 @@ proptest! {
 }
 
 #[test]
+fn under_an_id_of_a_registry_it_is_written_and_read_by_whoever_knows_another() {
+    let of_registry = ScoredEventCodec::with_id(1).expect("our own schema");
+    let event = with_carried(Value::Null);
+    let bytes = of_registry.encode(&event);
+    assert_eq!(bytes[..5], [0, 0, 0, 0, 1], "1 is an order's in the folder");
+    assert_eq!(codec(Format::Avro).decode(&bytes), Ok(event));
+}
+
+#[test]
 fn times_that_no_reader_could_hold_come_back_as_the_last_that_one_can() {
     let far =
         ScoredEvent { event_time_ms: Some(i64::MIN), scored_time_ms: i64::MAX, ..with_carried(Value::Null) };

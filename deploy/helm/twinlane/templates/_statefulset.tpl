@@ -112,6 +112,24 @@ spec:
                   fieldPath: metadata.labels['apps.kubernetes.io/pod-index']
             - name: TWINLANE_KAFKA__BROKERS
               value: {{ $values.kafka.brokers | quote }}
+            {{- with $values.registry }}
+            {{- if .url }}
+            - name: TWINLANE_REGISTRY__URL
+              value: {{ .url | quote }}
+            - name: TWINLANE_REGISTRY__WAIT_MS
+              value: {{ .waitMs | int64 | quote }}
+            {{- if .user }}
+            - name: TWINLANE_REGISTRY__USER
+              value: {{ .user | quote }}
+            - name: TWINLANE_REGISTRY__PASSWORD_FILE
+              value: /etc/twinlane/registry/password
+            {{- end }}
+            {{- if .ownAuthority }}
+            - name: TWINLANE_REGISTRY__CA_FILE
+              value: /etc/twinlane/registry/ca.crt
+            {{- end }}
+            {{- end }}
+            {{- end }}
             - name: TWINLANE_CREATE_TOPICS
               value: {{ $values.settings.createTopics | quote }}
             - name: TWINLANE_TRANSACTIONAL_PREFIX
@@ -182,6 +200,9 @@ spec:
             {{- if $values.schemas.files }}
             - { name: schemas, mountPath: {{ $schemas }}, readOnly: true }
             {{- end }}
+            {{- if $values.registry.existingSecret }}
+            - { name: registry, mountPath: /etc/twinlane/registry, readOnly: true }
+            {{- end }}
             {{- if $values.kafka.tlsSecret }}
             - { name: kafka-tls, mountPath: /etc/twinlane/kafka-tls, readOnly: true }
             {{- end }}
@@ -213,6 +234,10 @@ spec:
         {{- if $values.schemas.files }}
         - name: schemas
           configMap: { name: {{ $name }}-schemas }
+        {{- end }}
+        {{- with $values.registry.existingSecret }}
+        - name: registry
+          secret: { secretName: {{ . }} }
         {{- end }}
         {{- with $values.kafka.tlsSecret }}
         - name: kafka-tls
