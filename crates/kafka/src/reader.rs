@@ -19,7 +19,11 @@ use rdkafka::{
 };
 use twinlane_record::{Coordinates, Envelope};
 
-use crate::{Connection, Error, error::is_authorisation, message, pause};
+use crate::{
+    Connection, Error,
+    error::{self, is_authorisation},
+    message, pause,
+};
 
 /// Where a [`Reader`] begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -216,7 +220,7 @@ fn consumer(connection: &Connection, client_id: &str, tell_ends: bool) -> Result
     // What retention has just deleted is gone; going on with the oldest is what a look at a topic means.
     config.set("auto.offset.reset", "earliest");
     config.set("enable.partition.eof", tell_ends.to_string());
-    config.create().map_err(Error::Settings)
+    config.create().map_err(error::settings)
 }
 
 fn ends(

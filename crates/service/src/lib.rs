@@ -10,6 +10,7 @@ mod metrics_page;
 mod pages;
 mod pipeline_page;
 mod process;
+mod properties;
 mod reload;
 mod schema_tables;
 mod settings;

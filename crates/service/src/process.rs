@@ -13,7 +13,7 @@ use std::{
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
-use twinlane_kafka::{Pulse, Topics};
+use twinlane_kafka::{Connection, Pulse, Topics};
 use twinlane_pipeline::LaneName;
 use twinlane_runtime::{Stage, StageState, StopHandle, Work};
 
@@ -38,6 +38,9 @@ struct Arguments {
     /// is, else with 1
     #[arg(long)]
     check_health: bool,
+    /// Run nothing: print the settings that would apply as a settings file, without passwords and the like
+    #[arg(long)]
+    dump_config: bool,
 }
 
 /// Every flag of a service.
@@ -63,7 +66,9 @@ pub fn main(role: Role) -> ExitCode {
     if arguments.check_health {
         return check_health(&arguments.flags);
     }
-    match run(role, &arguments.flags) {
+    let ended =
+        if arguments.dump_config { dump_config(&arguments.flags) } else { run(role, &arguments.flags) };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("{}: {failure}", role.as_str());
@@ -89,8 +94,15 @@ fn check_health(flags: &Flags) -> ExitCode {
     }
 }
 
+fn dump_config(flags: &Flags) -> Result<(), Failure> {
+    let settings = Settings::load(flags)?;
+    print!("{}", settings.dump().map_err(|error| Failure::Other(error.into()))?);
+    Ok(())
+}
+
 fn run(role: Role, flags: &Flags) -> Result<(), Failure> {
-    let settings = Settings::load(flags).map_err(|e| Failure::Invalid(e.to_string()))?;
+    let settings = Settings::load(flags)?;
+    let connection = settings.connection()?;
     telemetry::logs(settings.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -109,7 +121,7 @@ fn run(role: Role, flags: &Flags) -> Result<(), Failure> {
         let mut signals = Signals::listen().map_err(|e| Failure::Other(e.into()))?;
         let mut preparing = {
             let (settings, loaded) = (settings.clone(), loaded.clone());
-            on_a_thread("start", move || prepare(role, &settings, &loaded))
+            on_a_thread("start", move || prepare(role, &settings, &connection, &loaded))
         };
         let stages = tokio::select! {
             prepared = &mut preparing => {
@@ -150,8 +162,13 @@ fn on_a_thread<T: Send + 'static>(
 }
 
 /// Everything before the first stage starts: topics are there and as planned, models are loaded and warm.
-fn prepare(role: Role, settings: &Arc<Settings>, loaded: &Arc<LoadedPipeline>) -> Result<Stages, Failure> {
-    let topics = Topics::connect(&settings.connection())?;
+fn prepare(
+    role: Role,
+    settings: &Arc<Settings>,
+    connection: &Connection,
+    loaded: &Arc<LoadedPipeline>,
+) -> Result<Stages, Failure> {
+    let topics = Topics::connect(connection)?;
     if settings.create_topics {
         for topic in loaded.create_topics(&topics)? {
             tracing::info!(%topic, "created");
@@ -167,12 +184,12 @@ fn prepare(role: Role, settings: &Arc<Settings>, loaded: &Arc<LoadedPipeline>) -
             }
             for lane in &loaded.plan.lanes {
                 let (options, work) = loaded.router(settings, &topics, lane.name)?;
-                stages.add(settings, options, work);
+                stages.add(connection, options, work);
             }
         }
         Role::Worker(lane) => {
             let (options, work, serving) = loaded.worker(settings, &topics, lane)?;
-            stages.add(settings, options, work);
+            stages.add(connection, options, work);
             stages.reload = Some(reload::watch(loaded.clone(), settings.clone(), lane, serving)?);
         }
     }
@@ -194,12 +211,12 @@ struct Stages {
 impl Stages {
     fn add<W: Work + 'static>(
         &mut self,
-        settings: &Settings,
+        connection: &Connection,
         options: twinlane_runtime::StageOptions,
         work: W,
     ) {
         let name = options.stage.clone();
-        let (stage, stop, state) = Stage::new(settings.connection(), options, work);
+        let (stage, stop, state) = Stage::new(connection.clone(), options, work);
         self.ready.push((name.clone(), Box::new(move || stage.run())));
         self.stops.push(stop);
         self.states.push((name, state));
