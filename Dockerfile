@@ -15,10 +15,10 @@ ARG RUNTIME_IMAGE=debian:bookworm-20260824-slim@sha256:88200866dfff7ea7f5cbcb6ec
 FROM ${RUST_IMAGE} AS toolchain
 # Named here, or rustup reads rust-toolchain.toml and fetches rustfmt and clippy, too. A test holds one against the other.
 ENV RUSTUP_TOOLCHAIN=1.95.0
-# g++ and make build librdkafka; pip fetches ONNX Runtime. Debian keeps one version of each, so none is named.
+# g++, make and perl build librdkafka and its OpenSSL; pip fetches ONNX Runtime. Debian keeps one version of each, so none is named.
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install --yes --no-install-recommends g++ make python3-pip \
+    && apt-get install --yes --no-install-recommends g++ make perl python3-pip \
     && rm -rf /var/lib/apt/lists/*
 RUN cargo install --locked --version 0.1.78 cargo-chef
 WORKDIR /build
@@ -70,6 +70,8 @@ RUN python3 -m pip install --no-cache-dir --no-deps --only-binary=:all: --requir
 # ---- Images -----------------------------------------------------------------------------------------------------------
 
 FROM ${RUNTIME_IMAGE} AS runtime
+# The authorities that everybody knows, for brokers whose certificates are signed by one of them.
+COPY --from=toolchain /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY schemas /schemas
 COPY pipelines/commerce /pipelines/commerce
 # A number, so that Kubernetes sees that it is not root. Nothing is written: the root file system may be read-only.

@@ -1,9 +1,9 @@
 //! `twinlane check`: is the file right, do the models fit, and what would run?
 
-use std::{io::Write as _, path::Path, process::ExitCode};
+use std::{io::Write as _, process::ExitCode};
 
 use twinlane_inference::{ModelSource, OnnxRuntime, check_contract};
-use twinlane_pipeline::{Device, Plan, Variant};
+use twinlane_pipeline::{Device, ModelFile, Plan, Variant};
 use twinlane_service::{Failure, LoadedPipeline};
 
 use crate::{arguments::Check, locate, printed};
@@ -32,7 +32,7 @@ pub(crate) fn check(arguments: &Check) -> Result<ExitCode, Failure> {
                         "  {:<24} {:<10} {}: fits, digest {digest}{unused}",
                         plan.tasks[model.task].name,
                         model.variant.as_str(),
-                        model.file.display()
+                        model.file.file.display()
                     )
                 })?;
             }
@@ -55,7 +55,7 @@ pub(crate) fn check(arguments: &Check) -> Result<ExitCode, Failure> {
 struct Named<'p> {
     task: usize,
     variant: Variant,
-    file: &'p Path,
+    file: &'p ModelFile,
     used: bool,
     max_batch: usize,
 }
@@ -82,13 +82,14 @@ fn fits(loaded: &LoadedPipeline, runtime: &OnnxRuntime, model: &Named<'_>) -> Re
     let encoder = loaded.encoder(model.task)?;
     let source = ModelSource {
         task: &task.name,
-        path: &loaded.path(model.file),
+        path: &loaded.path(&model.file.file),
         inputs: encoder.specs(),
         outputs: &task.outputs,
         places: Some(&task.places),
         devices: &[Device::Cpu],
         max_batch: model.max_batch,
         parity: None,
+        sha256: model.file.sha256.as_deref(),
     };
     Ok(check_contract(runtime, &source)?.to_string())
 }
@@ -114,7 +115,7 @@ dead_letters: { topic: d }
 ";
         let plan = Plan::parse(text, "pipeline.yaml").unwrap();
         let found: Vec<_> =
-            named(&plan).iter().map(|m| (m.file.display().to_string(), m.used, m.max_batch)).collect();
+            named(&plan).iter().map(|m| (m.file.file.display().to_string(), m.used, m.max_batch)).collect();
         assert_eq!(found, [("big.onnx".to_owned(), true, 8), ("small.onnx".to_owned(), false, 8)]);
     }
 }

@@ -56,7 +56,7 @@ impl Desk {
     pub(crate) fn open(pipeline: &Pipeline, cluster: &Cluster) -> Result<Self, Failure> {
         let located = locate::pipeline(pipeline, Some(cluster), None)?;
         let redriven_topic = redriven::topic(&located.loaded.plan)?;
-        let connection = located.settings.connection();
+        let connection = located.settings.connection()?;
         let topics = Topics::connect(&connection)?;
         Ok(Self { located, connection, topics, redriven_topic })
     }

@@ -41,7 +41,7 @@ pub(crate) fn settings(
         settings: arguments.settings.clone(),
         ..Flags::default()
     };
-    let mut settings = Settings::load(&flags).map_err(|error| Failure::Invalid(error.to_string()))?;
+    let mut settings = Settings::load(&flags)?;
     if arguments.schemas.is_none() && settings.schemas == Path::new(SCHEMAS) {
         settings.schemas = schemas(&file).unwrap_or(settings.schemas);
     }

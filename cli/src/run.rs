@@ -51,7 +51,7 @@ pub(crate) fn run(arguments: &Run) -> Result<ExitCode, Failure> {
         return Err(not_built(&missing.path, &programs));
     }
     // The services make what they write. What they read is the user's: say now what is missing.
-    let topics = Topics::connect(&located.settings.connection())?;
+    let topics = Topics::connect(&located.settings.connection()?)?;
     topics.describe(&plan.sources.iter().map(|source| source.topic.clone()).collect::<Vec<_>>())?;
     drop(topics);
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -24,7 +24,7 @@ pub(crate) fn tail(arguments: &Tail) -> Result<ExitCode, Failure> {
     let located = locate::pipeline(&arguments.pipeline, Some(&arguments.cluster), None)?;
     let show = Show::new(&located, arguments)?;
     let names: Vec<_> = show.topics.keys().cloned().collect();
-    let connection = located.settings.connection();
+    let connection = located.settings.connection()?;
     let facts = Topics::connect(&connection)?.describe(&names)?;
     let partitions: Vec<_> = facts.iter().map(|(name, facts)| (name.clone(), facts.partitions)).collect();
     let begin = if arguments.from_beginning { Begin::Oldest } else { Begin::Now };

@@ -10,7 +10,7 @@ use crate::{arguments::TopicsCreate, dead_letters, locate, printed};
 pub(crate) fn create(arguments: &TopicsCreate) -> Result<ExitCode, Failure> {
     let located = locate::pipeline(&arguments.pipeline, Some(&arguments.cluster), None)?;
     let plan = &located.loaded.plan;
-    let topics = Topics::connect(&located.settings.connection())?;
+    let topics = Topics::connect(&located.settings.connection()?)?;
     let sources: Vec<_> =
         plan.sources.iter().map(|s| (s.topic.clone(), arguments.source_partitions)).collect();
     let mut created: HashSet<Arc<str>> = topics.create_missing(&sources, &[])?.into_iter().collect();

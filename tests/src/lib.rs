@@ -51,7 +51,8 @@ impl Shop {
         Self::at(bootstrap, include_str!("shop.yaml"))
     }
 
-    fn at(bootstrap: &str, file: &str) -> Self {
+    /// As [`Shop::with_pipeline`], on a cluster of the test's own.
+    pub fn at(bootstrap: &str, file: &str) -> Self {
         let bootstrap = bootstrap.to_owned();
         let name = client::unique("shop").to_lowercase().replace(['.', '_'], "-");
         let folder = tempfile::tempdir().expect("a temporary folder");
@@ -98,7 +99,12 @@ impl Shop {
 
     /// Starts the `twinlane` command with these words on this cluster; `PIPELINE` among them stands for the shop's.
     pub fn twinlane(&self, words: &[&str]) -> Service {
-        self.twinlane_alone(&[words, &["--brokers", &self.bootstrap]].concat())
+        self.twinlane_at(&self.bootstrap, words)
+    }
+
+    /// As [`Shop::twinlane`], with its brokers at this address.
+    pub fn twinlane_at(&self, brokers: &str, words: &[&str]) -> Service {
+        self.twinlane_alone(&[words, &["--brokers", brokers]].concat())
     }
 
     /// As [`Shop::twinlane`], for a command that needs no cluster.
@@ -131,6 +137,24 @@ impl Shop {
 
     /// Starts a service that finds its brokers at this address, and does not wait for anything.
     pub fn spawn(&self, service: &str, ordinal: u32, brokers: &str, settings: &str) -> (Service, SocketAddr) {
+        let (options, admin) = self.service(service, ordinal, brokers, settings);
+        (Service::spawn(&options).expect("spawned"), admin)
+    }
+
+    /// Has a service print its settings.
+    pub fn dump_config(&self, service: &str, settings: &str) -> Service {
+        let (mut options, _) = self.service(service, 0, &self.bootstrap, settings);
+        options.arguments.push("--dump-config".into());
+        Service::spawn(&options).expect("spawned")
+    }
+
+    fn service(
+        &self,
+        service: &str,
+        ordinal: u32,
+        brokers: &str,
+        settings: &str,
+    ) -> (ServiceOptions, SocketAddr) {
         let admin = free_port().expect("a free port");
         let file = self.folder.path().join("pipeline.yaml");
         let settings_file = self.folder.path().join(format!("{service}-{ordinal}.toml"));
@@ -152,7 +176,7 @@ impl Shop {
             environment: vec![("NO_COLOR".into(), "1".into())],
             logs: self.folder.path().to_owned(),
         };
-        (Service::spawn(&options).expect("spawned"), admin)
+        (options, admin)
     }
 
     /// Produces events and puts what must become of each on the account.

@@ -251,3 +251,33 @@ fn ten_changes_under_load_lose_and_repeat_nothing_and_each_answer_is_its_models(
     println!("{before} bytes resident after the first change, {after} after the tenth");
     assert!(after as f64 <= before as f64 * 1.05, "{before} bytes before, {after} after");
 }
+
+/// SHA-256 of a file, as the pipeline file has it.
+fn sha256(file: &Path) -> String {
+    let output = Command::new("sha256sum").arg(file).output().expect("sha256sum runs");
+    String::from_utf8_lossy(&output.stdout)[..64].to_owned()
+}
+
+#[test]
+fn a_model_that_the_pipeline_does_not_mean_neither_takes_over_nor_starts() {
+    let mut volume = Volume::new(&linear(0.5));
+    let (file, meant) = (volume.path("model.onnx"), sha256(&volume.path("model.onnx")));
+    let verified = format!("{{ file: '{}', sha256: {meant} }}", file.display());
+    let shop = Shop::with_pipeline(&PIPELINE.replace("'{folder}/model.onnx'", &verified));
+    let (service, admin) = shop.start_with("precision-worker", 0, "");
+    let mut worker = Worker { service, admin };
+    let former = worker.digest();
+    volume.rename(&linear(1.0));
+    let other = sha256(&file);
+    let refused = wait::until(PATIENCE, || worker.status()["refused_change"].as_str().map(str::to_owned));
+    let refused = refused.unwrap_or_else(|| panic!("{}", worker.service.output()));
+    assert!(refused.contains(&meant) && refused.contains(&other), "{refused}");
+    assert_eq!(worker.digest(), former, "the model that ran goes on");
+    assert_eq!(worker.service.stop(PATIENCE), Some(0), "{}", worker.service.output());
+
+    let (mut again, _) = shop.spawn("precision-worker", 0, shop.bootstrap(), "");
+    assert_eq!(again.wait_for_end(PATIENCE).expect("it ends"), Some(2), "{}", again.output());
+    let output = again.output();
+    let last = output.lines().last().unwrap_or_default();
+    assert!(last.contains(&meant) && last.contains(&other), "{output}");
+}

@@ -47,5 +47,5 @@ fn an_address_where_nobody_answers_ends_the_start_with_what_to_look_at() {
     let (mut service, _) = shop.spawn("precision-worker", 0, &nobody, "");
     let ended = wait::until(LIMIT, || service.process().ended());
     assert_eq!(ended.as_deref(), Some("exit status: 7"), "{}", service.output());
-    assert!(service.output().contains("is the cluster up and the address right?"), "{}", service.output());
+    assert!(service.output().contains("is the cluster up, and are the address"), "{}", service.output());
 }

@@ -12,7 +12,7 @@ use crate::downloads;
 /// What the task at hand needs.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Needs {
-    /// A C and a C++ compiler and make, for the Kafka client.
+    /// A C and a C++ compiler, make and Perl, for the Kafka client.
     pub(crate) compiler: bool,
     /// Java, for Kafka; with Maven where Kafka is to be fetched.
     pub(crate) kafka: Kafka,
@@ -63,6 +63,13 @@ const COMPILER: Tool = Tool {
     dnf: "dnf install gcc gcc-c++ make",
     brew: "xcode-select --install",
 };
+const PERL: Tool = Tool {
+    what: "Perl with its core modules",
+    why: "OpenSSL, which the Kafka client signs in and encrypts with, is configured by it",
+    apt: "apt-get install perl",
+    dnf: "dnf install perl",
+    brew: "brew install perl",
+};
 const JAVA: Tool = Tool {
     what: "Java 17 or newer",
     why: "Apache Kafka runs on it",
@@ -98,6 +105,10 @@ pub(crate) fn check(needs: Needs) -> Result<()> {
     let mut missing = Vec::new();
     if needs.compiler && !compilers() {
         missing.push((&COMPILER, String::new()));
+    }
+    // Distributions have a Perl without the modules that its own documentation calls core.
+    if needs.compiler && !answers("perl", &["-MFindBin", "-MIPC::Cmd", "-MTime::Piece", "-e", "1"]) {
+        missing.push((&PERL, String::new()));
     }
     if needs.kafka.of_our_own() {
         let why_own = match cache::setting(EXISTING_CLUSTER) {

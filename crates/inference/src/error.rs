@@ -27,6 +27,22 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// The model file is not the one that the pipeline file means.
+    #[error(
+        "model {} of task `{task}` has the SHA-256 {found}, and the pipeline file wants {expected}; put that model there, or \
+         its digest into the file",
+        path.display()
+    )]
+    Digest {
+        /// The task.
+        task: String,
+        /// The file.
+        path: PathBuf,
+        /// What the pipeline file says.
+        expected: String,
+        /// What the file has.
+        found: String,
+    },
     /// ONNX Runtime refuses the model.
     #[error("model {} of task `{task}` does not load: {why}", path.display())]
     Load {

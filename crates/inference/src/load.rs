@@ -39,6 +39,8 @@ pub struct ModelSource<'a> {
     pub max_batch: usize,
     /// The share of the rows, above 0 and at most 1, whose answers are compared with the CPU's while events flow.
     pub parity: Option<f64>,
+    /// SHA-256 that the file must have, 64 lower-case hex digits. Another file is not looked at.
+    pub sha256: Option<&'a str>,
 }
 
 /// A loaded model, before threads take it.
@@ -232,12 +234,19 @@ fn answers_of(session: &mut Session, binding: &Binding, rows: &[Row]) -> Result<
         .map_err(|why| why.to_string())
 }
 
+/// What is loaded later is what was verified here: the file may be another one by then.
 fn read(source: &ModelSource<'_>) -> Result<Vec<u8>, Error> {
-    fs::read(source.path).map_err(|error| Error::Read {
-        task: source.task.to_owned(),
-        path: source.path.to_owned(),
-        source: error,
-    })
+    let (task, path) = (source.task.to_owned(), source.path.to_owned());
+    let bytes = match fs::read(source.path) {
+        Ok(bytes) => bytes,
+        Err(source) => return Err(Error::Read { task, path, source }),
+    };
+    match source.sha256 {
+        Some(expected) if sha256(&bytes) != expected => {
+            Err(Error::Digest { task, path, expected: expected.to_owned(), found: sha256(&bytes) })
+        }
+        _ => Ok(bytes),
+    }
 }
 
 fn bind(source: &ModelSource<'_>, session: &Session) -> Result<Binding, Error> {
@@ -260,8 +269,11 @@ fn placed(places: Option<&TaskPlaces>, problem: &Mismatch) -> String {
 }
 
 fn digest(bytes: &[u8]) -> Arc<str> {
-    let digest = Sha256::digest(bytes);
-    digest[..8].iter().map(|byte| format!("{byte:02x}")).collect::<String>().into()
+    sha256(bytes)[..16].into()
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 pub(crate) fn cannot_load(source: &ModelSource<'_>, why: String) -> Error {

@@ -58,6 +58,7 @@ dead_letters: { topic: dead }
         devices: &[Device::Cpu],
         max_batch: 8,
         parity: None,
+        sha256: None,
     };
     let Err(Error::Contract { problems, .. }) = check_contract(&runtime(), &source) else {
         panic!("it does not fit")
@@ -102,6 +103,7 @@ fn a_batch_of_one_runs_when_the_lane_batches_nothing() {
         devices: &[Device::Cpu],
         max_batch,
         parity: None,
+        sha256: None,
     };
     assert!(
         matches!(Model::load(&runtime(), source(32)), Err(Error::Contract { problems, .. }) if problems.len() == 2)
@@ -121,6 +123,7 @@ fn checking_gives_the_digest_that_answers_will_carry() {
         devices: &[Device::Cuda],
         max_batch: 8,
         parity: None,
+        sha256: None,
     };
     let checked = check_contract(&runtime(), &source).unwrap();
     assert_eq!(&checked, load("linear", &inputs, &outputs).unwrap().digest());
@@ -155,6 +158,7 @@ fn a_file_that_is_no_model_or_not_there_is_named() {
             devices,
             max_batch: 8,
             parity: None,
+            sha256: None,
         };
         Model::load(&runtime(), source).unwrap_err()
     };
@@ -179,9 +183,36 @@ fn several_threads_share_one_reading_of_the_file() {
         devices: &[Device::Cpu],
         max_batch: 8,
         parity: None,
+        sha256: None,
     };
     let mut models = Model::load_for(&runtime(), source, |_| 3).unwrap();
     assert_eq!(models.len(), 3);
     assert!(models.iter().all(|model| model.digest() == models[0].digest()));
     models.iter_mut().for_each(|model| model.warm_up().unwrap());
+}
+
+#[test]
+fn a_file_that_the_pipeline_does_not_mean_is_not_looked_at() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.onnx");
+    std::fs::write(&path, "no model").unwrap();
+    // `printf 'no model' | sha256sum`
+    let its = "f62c7d17e241fe5c5c0c64d2e32ab6e3bd10547a9c02977cc126acc0fe6e6554";
+    let other = its.replace('2', "3");
+    let (inputs, outputs) = (x(3), [output("y", OutputKind::Number)]);
+    let source = |sha256| ModelSource {
+        task: "t",
+        path: &path,
+        inputs: &inputs,
+        outputs: &outputs,
+        places: None,
+        devices: &[Device::Cpu],
+        max_batch: 8,
+        parity: None,
+        sha256: Some(sha256),
+    };
+    let refused = check_contract(&runtime(), &source(&other)).expect_err("another file").to_string();
+    assert!(refused.contains(its) && refused.contains(&other), "{refused}");
+    let error = check_contract(&runtime(), &source(its)).expect_err("no model");
+    assert!(matches!(error, Error::Load { .. }), "it is the one that is meant: {error}");
 }

@@ -24,6 +24,7 @@ fn two_tasks_on_two_threads_answer_every_event_once() {
             devices,
             max_batch: 16,
             parity: None,
+            sha256: None,
         };
         Model::load_for(&runtime(), source, |_| 2).unwrap()
     };

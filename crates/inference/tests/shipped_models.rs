@@ -99,13 +99,14 @@ fn a_score_is_its_events_own(task: &str, variant: Variant, samples: &str) {
         .expect("vocabularies");
     let source = ModelSource {
         task: &task.name,
-        path: &commerce().join(task.models.get(variant).expect("the variant is there")),
+        path: &commerce().join(&task.models.get(variant).expect("the variant is there").file),
         inputs: encoder.specs(),
         outputs: &task.outputs,
         places: Some(&task.places),
         devices: &[Device::Cpu],
         max_batch: 256,
         parity: None,
+        sha256: None,
     };
     let mut model = Model::load(&runtime(), source).expect("it fits its pipeline");
 

@@ -39,6 +39,7 @@ fn a_text_has_the_same_score_alone_and_beside_longer_ones() {
         devices: &[Device::Cpu],
         max_batch: 8,
         parity: None,
+        sha256: None,
     };
     let mut model = Model::load(&runtime(), source).unwrap();
     model.warm_up().unwrap();

@@ -1,20 +1,56 @@
 //! Client settings: what exactly once needs is fixed here, everything else may be overridden by the user.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fmt, time::Duration};
 
 use rdkafka::{ClientConfig, config::RDKafkaLogLevel};
 
-/// How to reach a cluster. Cheap to clone; built once from the settings.
-#[derive(Clone, Debug, Default)]
+/// How to reach a cluster. Cheap to clone; built once from the settings. Its `Debug` leaves out what is secret.
+#[derive(Clone, Default)]
 pub struct Connection {
     /// Bootstrap addresses, `host:port,host:port`.
     pub brokers: String,
     /// librdkafka properties for every client (security, time-outs), as the user set them.
     pub common: BTreeMap<String, String>,
+    /// Properties for every client whose values are secret whatever they are called. They win over `common`.
+    pub secrets: BTreeMap<String, String>,
     /// Properties for consumers alone.
     pub consumer: BTreeMap<String, String>,
     /// Properties for producers alone.
     pub producer: BTreeMap<String, String>,
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.debug_struct("Connection")
+            .field("brokers", &self.brokers)
+            .field("common", &shown(&self.common))
+            .field("secrets", &self.secrets.keys())
+            .field("consumer", &shown(&self.consumer))
+            .field("producer", &shown(&self.producer))
+            .finish()
+    }
+}
+
+/// What stands in the place of a value that is secret.
+pub const REDACTED: &str = "<redacted>";
+
+/// Parts of the names of properties whose values nobody may see; among them misspelt ones.
+const SECRET: &[&str] =
+    &["pas", "pwd", "secret", "jaas", "credential", "private.key", "key.pem", "bearer.config"];
+
+/// Whether a property's value is a secret, by its name.
+pub fn is_secret(property: &str) -> bool {
+    let name = property.to_ascii_lowercase();
+    SECRET.iter().any(|part| name.contains(part))
+}
+
+/// Properties as they may be shown: [`REDACTED`] instead of secrets.
+pub fn shown(properties: &BTreeMap<String, String>) -> BTreeMap<&str, &str> {
+    let show = |(name, value)| {
+        let (name, value): (&String, &String) = (name, value);
+        (name.as_str(), if is_secret(name) { REDACTED } else { value.as_str() })
+    };
+    properties.iter().map(show).collect()
 }
 
 /// Defaults for consumers that a user may override.
@@ -87,9 +123,10 @@ impl Connection {
         config.set("bootstrap.servers", &self.brokers).set("client.id", client_id);
         set(&mut config, COMMON_DEFAULTS);
         set(&mut config, defaults);
-        for (key, value) in &self.common {
+        for (key, value) in self.common.iter().chain(&self.secrets) {
             config.set(key, value);
         }
+        trust_the_systems_authorities(&mut config);
         config
     }
 
@@ -136,6 +173,15 @@ impl Connection {
     }
 }
 
+/// Our OpenSSL was built elsewhere, and looks for authorities where this system has none.
+fn trust_the_systems_authorities(config: &mut ClientConfig) {
+    let is_encrypted =
+        config.get("security.protocol").is_some_and(|protocol| protocol.to_ascii_lowercase().contains("ssl"));
+    if is_encrypted && ["ssl.ca.location", "ssl.ca.pem"].iter().all(|named| config.get(named).is_none()) {
+        config.set("ssl.ca.location", "probe");
+    }
+}
+
 fn set(config: &mut ClientConfig, properties: &[(&str, &str)]) {
     for (key, value) in properties {
         config.set(*key, *value);
@@ -154,5 +200,59 @@ mod tests {
         let config = connection.consumer_config("c", "g");
         assert_eq!(config.get("isolation.level"), Some("read_committed"));
         assert_eq!(config.get("session.timeout.ms"), Some("9000"));
+    }
+
+    #[test]
+    fn the_systems_authorities_are_trusted_unless_others_are_named() {
+        let mut connection = Connection::new("localhost:1");
+        assert_eq!(connection.admin_config().get("ssl.ca.location"), None, "nothing is encrypted");
+        connection.common.insert("security.protocol".into(), "SASL_SSL".into());
+        assert_eq!(connection.admin_config().get("ssl.ca.location"), Some("probe"));
+        connection.common.insert("ssl.ca.pem".into(), "…".into());
+        assert_eq!(connection.admin_config().get("ssl.ca.location"), None);
+    }
+
+    #[test]
+    fn a_connection_shows_no_secret() {
+        let mut connection = Connection::new("localhost:1");
+        for name in [
+            "sasl.password",
+            "sasl.pasword",
+            "ssl.key.password",
+            "ssl.keystore.password",
+            "ssl.key.pem",
+            "sasl.oauthbearer.client.secret",
+            "sasl.oauthbearer.config",
+            "sasl.jaas.config",
+            "sasl.oauthbearer.assertion.private.key.passphrase",
+        ] {
+            connection.common.insert(name.into(), "hunter2".into());
+            connection.consumer.insert(name.into(), "hunter2".into());
+        }
+        connection.secrets.insert("sasl.username".into(), "hunter2".into());
+        connection.producer.insert("sasl.mechanism".into(), "PLAIN".into());
+        let shown = format!("{connection:?}");
+        assert!(
+            !shown.contains("hunter2") && shown.contains("PLAIN") && shown.contains("sasl.username"),
+            "{shown}"
+        );
+        let config = connection.admin_config();
+        assert_eq!(config.get("sasl.username"), Some("hunter2"), "the client gets it");
+    }
+
+    #[test]
+    fn what_is_no_secret_is_shown() {
+        for name in [
+            "security.protocol",
+            "sasl.mechanism",
+            "sasl.username",
+            "ssl.ca.location",
+            "ssl.key.location",
+            "ssl.certificate.location",
+            "enable.sasl.oauthbearer.unsecure.jwt",
+            "session.timeout.ms",
+        ] {
+            assert!(!is_secret(name), "{name}");
+        }
     }
 }

@@ -23,6 +23,7 @@ use twinlane_record::Envelope;
 use crate::{
     BelowStart, Connection, Error, Membership,
     context::{Context, Intake},
+    error,
     lag::{self, Progress},
     membership::Current,
     pause,
@@ -245,7 +246,7 @@ pub(crate) fn with_assignment(
 
 /// Builds a client that joins the group at its first poll.
 pub(crate) fn join(config: &ClientConfig, context: Context) -> Result<Arc<Client>, Error> {
-    let client: Client = config.create_with_context(context).map_err(Error::Settings)?;
+    let client: Client = config.create_with_context(context).map_err(error::settings)?;
     let topics = client.context().topics();
     client.subscribe(&topics).map_err(|source| Error::Client { what: "subscribe".into(), source })?;
     Ok(Arc::new(client))

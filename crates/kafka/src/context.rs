@@ -29,6 +29,7 @@ use crate::{
     membership::Member,
     metric_names, pause,
     remade::Remade,
+    sign_in::Heard,
     start::{Start, Starts, add, resolve},
 };
 
@@ -90,6 +91,8 @@ pub(crate) struct Context {
     stuck: AtomicBool,
     /// Another client has taken the place of this one: the stage has no use for what still comes of it.
     retired: AtomicBool,
+    /// Of brokers that do not let the client in.
+    pub(crate) heard: Heard,
 }
 
 impl ClientContext for Context {
@@ -102,6 +105,7 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        self.heard.hear(&error, reason);
         tracing::warn!(%error, reason, "consumer");
     }
 }
@@ -156,6 +160,7 @@ impl Context {
             holds_as: Mutex::default(),
             stuck: AtomicBool::new(false),
             retired: AtomicBool::new(false),
+            heard: Heard::default(),
         }
     }
 
@@ -183,6 +188,7 @@ impl Context {
             holds_as: Mutex::default(),
             stuck: AtomicBool::new(false),
             retired: AtomicBool::new(false),
+            heard: Heard::default(),
         }
     }
 
@@ -316,7 +322,9 @@ impl Context {
                 }
                 Err(error) => {
                     let code = error.rdkafka_error_code().unwrap_or(RDKafkaErrorCode::Unknown);
-                    if is_authorisation(code) {
+                    // A connection that broke while it was signed in heals, and nobody polls meanwhile to hear of another cause.
+                    let shut_out = code == RDKafkaErrorCode::Authentication && began.elapsed() > STUCK;
+                    if is_authorisation(code) || shut_out {
                         self.tell(Inbound::Failed(self.not_allowed(code)));
                         return None;
                     }

@@ -19,13 +19,15 @@ mod producer;
 mod reader;
 mod remade;
 mod sender;
+mod sign_in;
 mod start;
 mod topics;
 mod transactor;
+mod trust;
 
-pub use config::{Connection, PROPERTIES};
+pub use config::{Connection, PROPERTIES, REDACTED, is_secret, shown};
 pub use consumer::{Consumer, ConsumerOptions, Inbound, Pulse};
-pub use error::Error;
+pub use error::{CertificateFault, Error};
 pub use lag::{Position, Progress};
 pub use membership::Membership;
 pub use outgoing::Outgoing;

@@ -165,6 +165,9 @@ impl Poller {
     /// An event for the stage, or `None` for what heals by itself.
     fn classify(&mut self, error: KafkaError) -> Option<Inbound> {
         use RDKafkaErrorCode as E;
+        if let Some(refused) = self.client.context().heard.failure(&self.config) {
+            return Some(Inbound::Failed(refused));
+        }
         let is_fatal = matches!(error, KafkaError::MessageConsumptionFatal(_));
         match error.rdkafka_error_code() {
             Some(code) if is_authorisation(code) => {

@@ -22,8 +22,9 @@ use crate::{
     Connection, Error, TransactorOptions,
     calls::{Call, Calls},
     consumer::log,
-    error::{is_authorisation, is_missing, is_refusal, is_retriable},
+    error::{self, is_authorisation, is_missing, is_refusal, is_retriable},
     pause,
+    sign_in::Heard,
 };
 
 /// What became of the deliveries of a window. One that failed aborts all of it.
@@ -32,6 +33,8 @@ pub(crate) struct Failures {
     pub(crate) count: AtomicUsize,
     /// Topic and code of a record for which trying again is of no use, or not for long.
     beyond_repair: Mutex<Option<(String, RDKafkaErrorCode)>>,
+    /// Of brokers that do not let the client in.
+    heard: Heard,
 }
 
 impl Failures {
@@ -63,6 +66,7 @@ impl ClientContext for Deliveries {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        self.0.heard.hear(&error, reason);
         tracing::warn!(%error, reason, "producer");
     }
 }
@@ -110,7 +114,7 @@ impl Producer {
         let mut fenced = 0;
         loop {
             let client: ThreadedProducer<Deliveries> =
-                config.create_with_context(Deliveries(failures.clone())).map_err(Error::Settings)?;
+                config.create_with_context(Deliveries(failures.clone())).map_err(error::settings)?;
             let error = loop {
                 if stopping.load(Ordering::Acquire) {
                     return Ok(None);
@@ -121,6 +125,9 @@ impl Producer {
                         return Ok(Some(Self { client, calls, failures, lifetime }));
                     }
                     Err(error) if is_retriable(&error) => {
+                        if let Some(refused) = failures.heard.failure(&config) {
+                            return Err(refused);
+                        }
                         tracing::warn!(%error, id, "waiting for the transaction coordinator");
                     }
                     Err(error) => break error,

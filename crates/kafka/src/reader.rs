@@ -19,7 +19,11 @@ use rdkafka::{
 };
 use twinlane_record::{Coordinates, Envelope};
 
-use crate::{Connection, Error, error::is_authorisation, message, pause};
+use crate::{
+    Connection, Error,
+    error::{self, is_authorisation},
+    message, pause,
+};
 
 /// Where a [`Reader`] begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -241,7 +245,7 @@ fn consumer(connection: &Connection, client_id: &str, tell_ends: bool) -> Result
     // What retention has just deleted is gone; going on with the oldest is what a look at a topic means.
     config.set("auto.offset.reset", "earliest");
     config.set("enable.partition.eof", tell_ends.to_string());
-    config.create().map_err(Error::Settings)
+    config.create().map_err(error::settings)
 }
 
 fn first_since(
@@ -266,7 +270,7 @@ pub fn committed(
 ) -> Result<Option<i64>, Error> {
     let what = || format!("ask for the committed offset of group {group}");
     let config = connection.consumer_config("twinlane-look", group);
-    let consumer: BaseConsumer = config.create().map_err(Error::Settings)?;
+    let consumer: BaseConsumer = config.create().map_err(error::settings)?;
     let mut asked = TopicPartitionList::new();
     asked.add_partition(topic, partition);
     let told = consumer.committed_offsets(asked, PATIENCE).map_err(|source| {

@@ -29,7 +29,7 @@ use rdkafka::{
 use crate::{
     Connection, Error, Outgoing,
     consumer::log,
-    error::{is_authorisation, is_fenced, is_refusal, is_retriable},
+    error::{self, is_authorisation, is_fenced, is_refusal, is_retriable},
     pause,
 };
 
@@ -115,7 +115,7 @@ impl Sender {
             connection.producer_config(options.client_id, options.transactional_id, options.max_batch_bytes);
         let refused = Refused::default();
         let producer: ThreadedProducer<Deliveries> =
-            config.create_with_context(Deliveries(refused.clone())).map_err(Error::Settings)?;
+            config.create_with_context(Deliveries(refused.clone())).map_err(error::settings)?;
         let sender = Self {
             producer,
             refused,

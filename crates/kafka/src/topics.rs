@@ -10,13 +10,17 @@ use rdkafka::{
     ClientConfig,
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
     client::DefaultClientContext,
-    consumer::BaseConsumer,
+    consumer::Consumer as _,
     error::KafkaError,
     metadata::{Metadata, MetadataTopic},
     types::RDKafkaErrorCode,
 };
 
-use crate::{Connection, Error, error::is_authorisation, pause};
+use crate::{
+    Connection, Error,
+    error::{self, is_authorisation},
+    pause, sign_in,
+};
 
 /// What a stage must know of a topic before it produces to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,7 +55,7 @@ impl Topics {
     /// Connects to the cluster.
     pub fn connect(connection: &Connection) -> Result<Self, Error> {
         let config = connection.admin_config();
-        let client = config.create().map_err(Error::Settings)?;
+        let client = config.create().map_err(error::settings)?;
         Ok(Self { client, config, brokers: connection.brokers.clone() })
     }
 
@@ -63,7 +67,7 @@ impl Topics {
             let metadata = self.metadata()?;
             match names.iter().find(|name| found(&metadata, name).is_none()) {
                 None => break metadata,
-                Some(name) if Instant::now() > until => return Err(Error::MissingTopic(name.to_string())),
+                Some(name) if Instant::now() > until => return Err(self.missing(name)),
                 Some(_) => pause(KNOWN_AGAIN),
             }
         };
@@ -163,6 +167,18 @@ impl Topics {
         }
     }
 
+    /// Brokers leave out topics that the principal may not see, and tell who asks for one by its name. A consumer asks: where
+    /// brokers make topics by themselves, they would make it for a producer, as which an admin client counts.
+    fn missing(&self, name: &str) -> Error {
+        let named = sign_in::listener(&self.config).ok();
+        let named = named.and_then(|consumer| consumer.fetch_metadata(Some(name), SLICE).ok());
+        let code = named.and_then(|metadata| metadata.topics().first()?.error()).map(RDKafkaErrorCode::from);
+        match code.filter(|&code| is_authorisation(code)) {
+            Some(code) => Error::Unauthorised { what: format!("see topic `{name}`"), code },
+            None => Error::MissingTopic(name.to_owned()),
+        }
+    }
+
     fn metadata(&self) -> Result<Metadata, Error> {
         let began = Instant::now();
         loop {
@@ -170,9 +186,8 @@ impl Topics {
                 Ok(metadata) => return Ok(metadata),
                 Err(error) if began.elapsed() >= PATIENCE => return Err(self.unreachable(error)),
                 Err(error) => {
-                    if let Some(code) = self.refused_sign_in() {
-                        let what = format!("sign in to the brokers at {}", self.brokers);
-                        return Err(Error::Unauthorised { what, code });
+                    if let Some(refused) = self.refused() {
+                        return Err(refused);
                     }
                     tracing::warn!(brokers = self.brokers, %error, "no Kafka broker answers yet; waiting");
                     // Some errors come at once.
@@ -182,15 +197,14 @@ impl Topics {
         }
     }
 
-    /// An admin client does not tell why its brokers are away, but a consumer does.
-    fn refused_sign_in(&self) -> Option<RDKafkaErrorCode> {
-        let consumer: BaseConsumer = self.config.clone().set("group.id", "twinlane-admin").create().ok()?;
+    /// Why the brokers are away, if it is that they do not let us in.
+    fn refused(&self) -> Option<Error> {
+        let consumer = sign_in::listener(&self.config).ok()?;
         let until = Instant::now() + SLICE;
         while Instant::now() < until {
-            if let Some(Err(error)) = consumer.poll(SLICE / 10)
-                && let Some(code) = error.rdkafka_error_code().filter(|&code| is_authorisation(code))
-            {
-                return Some(code);
+            let heard = consumer.poll(SLICE / 10).is_some();
+            if heard && let Some(refused) = consumer.context().0.failure(&self.config) {
+                return Some(refused);
             }
         }
         None

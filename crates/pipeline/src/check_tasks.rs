@@ -12,8 +12,8 @@ use crate::{
     check::Checker,
     instant::zone_seconds,
     plan::{
-        Apply, Column, Conversion, Input, Models, OutputKind, OutputSpec, Publish, Task, TaskPlaces,
-        Vocabulary,
+        Apply, Column, Conversion, Input, ModelFile, Models, OutputKind, OutputSpec, Publish, Task,
+        TaskPlaces, Vocabulary,
     },
     raw::{self, Convert},
 };
@@ -25,8 +25,8 @@ const MAX_NUMBERS: usize = 1 << 18;
 
 pub(crate) fn task(checker: &Checker<'_>, name: &str, raw: Spanned<raw::Task>) -> Result<Task, Error> {
     let (place, raw) = (raw.defined, raw.value);
-    let models =
-        Models { full: raw.models.full.map(Into::into), distilled: raw.models.distilled.map(Into::into) };
+    let model = |written: Option<_>| written.map(|written| model_file(checker, written)).transpose();
+    let models = Models { full: model(raw.models.full)?, distilled: model(raw.models.distilled)? };
     if models == Models::default() {
         return checker
             .refuse(place, format!("task `{name}` has no model; add `models.full` or `models.distilled`"));
@@ -263,6 +263,19 @@ fn column(checker: &Checker<'_>, raw: raw::ColumnSpec, place: Location) -> Resul
 }
 
 /// The first word that a list has twice.
+fn model_file(checker: &Checker<'_>, raw: Spanned<raw::ModelFile>) -> Result<ModelFile, Error> {
+    let (place, verified) = match raw.value {
+        raw::ModelFile::Any(file) => return Ok(ModelFile { file: file.into(), sha256: None }),
+        raw::ModelFile::Verified(verified) => (raw.defined, verified),
+    };
+    let digest = verified.sha256.to_ascii_lowercase();
+    if digest.len() != 64 || !digest.bytes().all(|digit| digit.is_ascii_hexdigit()) {
+        let (length, file) = (digest.len(), &verified.file);
+        return checker.refuse(place, format!("the `sha256` of {file} has {length} characters, and is 64 hex digits, as `sha256sum {file}` prints them"));
+    }
+    Ok(ModelFile { file: verified.file.into(), sha256: Some(digest.into()) })
+}
+
 fn first_twice(words: &[Spanned<String>]) -> Option<&Spanned<String>> {
     let mut seen = HashSet::new();
     words.iter().find(|word| !seen.insert(&word.value))

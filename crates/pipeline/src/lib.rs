@@ -33,8 +33,8 @@ pub use features::{Dim, FeatureEncoder, Kind, Row, RowTensor, TensorData, Tensor
 pub use place::Place;
 pub use plan::{
     Action, Apply, BelowStart, Column, Conversion, DeadLetterLimit, Device, InFlight, Input, Lane, LaneName,
-    Models, OutputKind, OutputSpec, Plan, Publish, Route, Rule, Source, Task, TaskPlaces, Tombstones, Topic,
-    Variant, Vocabulary,
+    ModelFile, Models, OutputKind, OutputSpec, Plan, Publish, Route, Rule, Source, Task, TaskPlaces,
+    Tombstones, Topic, Variant, Vocabulary,
 };
 pub use rules::RuleSet;
 

@@ -165,14 +165,23 @@ pub struct TaskPlaces {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Models {
     /// The precise one.
-    pub full: Option<PathBuf>,
+    pub full: Option<ModelFile>,
     /// The light one.
-    pub distilled: Option<PathBuf>,
+    pub distilled: Option<ModelFile>,
+}
+
+/// A model's file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelFile {
+    /// Where it lies.
+    pub file: PathBuf,
+    /// SHA-256 of what it must hold, 64 lower-case hex digits.
+    pub sha256: Option<Arc<str>>,
 }
 
 impl Models {
     /// The file of a variant.
-    pub fn get(&self, variant: Variant) -> Option<&PathBuf> {
+    pub fn get(&self, variant: Variant) -> Option<&ModelFile> {
         match variant {
             Variant::Full => self.full.as_ref(),
             Variant::Distilled => self.distilled.as_ref(),

@@ -124,9 +124,31 @@ pub(crate) struct Task {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Models {
     /// The precise model.
-    pub(crate) full: Option<String>,
+    #[schemars(with = "Option<ModelFile>")]
+    pub(crate) full: Option<Spanned<ModelFile>>,
     /// The light model.
-    pub(crate) distilled: Option<String>,
+    #[schemars(with = "Option<ModelFile>")]
+    pub(crate) distilled: Option<Spanned<ModelFile>>,
+}
+
+/// A model's file, alone or with what it must be.
+#[derive(Debug, JsonSchema)]
+#[serde(untagged)]
+pub(crate) enum ModelFile {
+    /// The file, whatever it holds.
+    Any(String),
+    /// The file, if it holds what it should.
+    Verified(VerifiedModel),
+}
+
+/// A model's file and what it must hold. Another one is refused at the start, and when it takes the place of one that runs.
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct VerifiedModel {
+    /// The file.
+    pub(crate) file: String,
+    /// SHA-256 of the file, 64 hex digits, as `sha256sum` prints them.
+    pub(crate) sha256: String,
 }
 
 /// How one tensor is filled: `field` for `[batch]`, `columns` for `[batch, columns]`, `each` with `columns`
@@ -357,6 +379,29 @@ pub(crate) struct DeadLetterLimit {
 }
 
 /// By hand, because an untagged enum would answer every mistake with "matches no variant".
+impl<'de> Deserialize<'de> for ModelFile {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = ModelFile;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a file's path, or { file: …, sha256: … }")
+            }
+
+            fn visit_str<E>(self, file: &str) -> Result<ModelFile, E> {
+                Ok(ModelFile::Any(file.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ModelFile, A::Error> {
+                VerifiedModel::deserialize(MapAccessDeserializer::new(map)).map(ModelFile::Verified)
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+/// As for [`ModelFile`].
 impl<'de> Deserialize<'de> for Column {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Either;

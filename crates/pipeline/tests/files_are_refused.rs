@@ -57,6 +57,9 @@ fn each_mistake_is_named_with_its_line_and_the_remedy() {
     let mut wrong = Vec::new();
     for (found, by, line, says) in [
         ("max_batch: 8 }", "max_batsch: 8 }", 26, "max_batsch"),
+        ("full: risk.onnx", "full: { file: risk.onnx }", 10, "sha256"),
+        ("full: risk.onnx", "full: { file: risk.onnx, sha256: 12ab }", 10, "64 hex digits"),
+        ("full: risk.onnx", "full: [risk.onnx]", 10, "a file's path, or { file"),
         ("max_batch: 8 }", "max_batch: 0 }", 26, "max_batch"),
         ("max_batch: 8 }", "max_batch: eight }", 26, "a whole number is due"),
         ("device: [cpu], max_batch: 8", "device: [], max_batch: 8", 26, "write [cpu] or [cuda, cpu]"),

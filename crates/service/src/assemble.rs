@@ -296,15 +296,18 @@ pub(crate) struct Prepared {
     pub(crate) sound: bool,
 }
 
-/// The files of a lane's models, in the order of its tasks.
-pub(crate) fn model_files(loaded: &LoadedPipeline, lane: LaneName) -> Result<Vec<PathBuf>, Failure> {
+/// The files of a lane's models, in the order of its tasks, with what each must hold.
+pub(crate) fn model_files(
+    loaded: &LoadedPipeline,
+    lane: LaneName,
+) -> Result<Vec<(PathBuf, Option<&str>)>, Failure> {
     let Some(of_lane) = loaded.plan.lane(lane) else { return Ok(Vec::new()) };
     let file = |&index: &usize| {
         let task = &loaded.plan.tasks[index];
-        let file = task.models.get(of_lane.variant).ok_or_else(|| {
+        let model = task.models.get(of_lane.variant).ok_or_else(|| {
             Failure::Invalid(format!("task `{}` has no {} model", task.name, of_lane.variant.as_str()))
         })?;
-        Ok(loaded.path(file))
+        Ok((loaded.path(&model.file), model.sha256.as_deref()))
     };
     of_lane.tasks.iter().map(file).collect()
 }
@@ -321,7 +324,7 @@ pub(crate) fn models(
     let runtime = OnnxRuntime::load(library.as_deref())?
         .with_gpu_memory(settings.gpu_session_mib.map(|mib| mib.saturating_mul(1 << 20)));
     let (mut of_tasks, mut sound) = (Vec::new(), true);
-    for (&index, file) in of_lane.tasks.iter().zip(model_files(loaded, lane)?) {
+    for (&index, (file, sha256)) in of_lane.tasks.iter().zip(model_files(loaded, lane)?) {
         let task = &loaded.plan.tasks[index];
         allowed(&file, settings.max_model_mib)?;
         let encoder = loaded.encoder(index)?;
@@ -334,6 +337,7 @@ pub(crate) fn models(
             devices: &of_lane.devices,
             max_batch: of_lane.max_batch.get(),
             parity: of_lane.parity,
+            sha256,
         };
         let mut models = Model::load_for(&runtime, source, threads)?;
         if let Some(model) = models.first_mut() {

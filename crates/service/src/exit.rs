@@ -32,13 +32,19 @@ pub enum Failure {
     SlowStop,
 }
 
+impl From<crate::Invalid> for Failure {
+    fn from(error: crate::Invalid) -> Self {
+        Self::Invalid(error.to_string())
+    }
+}
+
 impl Failure {
     /// A stop that was asked for is 0, also while brokers are away at start: nothing was read yet. Without one,
     /// a start that no broker answers ends with 7 after [`twinlane_kafka::Topics::PATIENCE`]: an address that is
     /// wrong cannot heal, and brokers that are away are tried again by whatever restarts the process. Once a
     /// stage runs, brokers that are away are waited for as long as it takes.
     ///
-    /// 2 invalid input, 3 not authorised, 4 missing or misshapen topic, 5 fenced, 6 model, 7 cluster
+    /// 2 invalid input, 3 not authorised (sign-in, certificates, ACLs), 4 missing or misshapen topic, 5 fenced, 6 model, 7 cluster
     /// unreachable at start, 8 a model run that hangs, 9 a Kafka client that hangs, 1 anything else.
     pub fn code(&self) -> ExitCode {
         let kafka = match self {
@@ -48,10 +54,14 @@ impl Failure {
         ExitCode::from(match (self, kafka) {
             (Failure::Registry(Registry::Settings(_)), _)
             | (_, Some(Kafka::Settings(_)))
-            | (Failure::Invalid(_) | Failure::Stage(twinlane_runtime::Error::Plan(_)), _) => 2,
-            (Failure::Registry(Registry::Unauthorised { .. }), _) | (_, Some(Kafka::Unauthorised { .. })) => {
-                3
-            }
+            | (
+                Failure::Invalid(_)
+                | Failure::Model(twinlane_inference::Error::Digest { .. })
+                | Failure::Stage(twinlane_runtime::Error::Plan(_)),
+                _,
+            ) => 2,
+            (Failure::Registry(Registry::Unauthorised { .. }), _)
+            | (_, Some(Kafka::SignIn { .. } | Kafka::Certificate { .. } | Kafka::Unauthorised { .. })) => 3,
             (_, Some(Kafka::MissingTopic(_) | Kafka::Partitions { .. } | Kafka::Refused { .. })) => 4,
             (_, Some(Kafka::Fenced(_) | Kafka::Superseded(_))) => 5,
             (Failure::Model(_) | Failure::Stage(twinlane_runtime::Error::Model { .. }), _) => 6,
@@ -75,10 +85,16 @@ mod tests {
             what: "write".into(),
             code: twinlane_kafka::ErrorCode::TopicAuthorizationFailed,
         };
+        let expired = || Kafka::Certificate {
+            brokers: "kafka:9092".into(),
+            fault: twinlane_kafka::CertificateFault::Expired,
+        };
         let failures = [
             (Failure::Invalid("a setting".into()), 2),
             (Failure::Kafka(unauthorised()), 3),
             (Failure::Stage(Stage::Kafka(unauthorised())), 3),
+            (Failure::Kafka(Kafka::SignIn { brokers: "kafka:9092".into(), why: "wrong password".into() }), 3),
+            (Failure::Stage(Stage::Kafka(expired())), 3),
             (Failure::Stage(Stage::Kafka(Kafka::MissingTopic("events".into()))), 4),
             (Failure::Stage(Stage::Kafka(Kafka::Fenced("id".into()))), 5),
             (Failure::Stage(Stage::Kafka(Kafka::Hung("router".into()))), 9),

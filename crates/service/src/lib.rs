@@ -10,6 +10,7 @@ mod metrics_page;
 mod pages;
 mod pipeline_page;
 mod process;
+mod properties;
 mod registry;
 mod registry_settings;
 mod reload;

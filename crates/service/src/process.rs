@@ -10,7 +10,7 @@ use std::{
 use clap::{CommandFactory as _, FromArgMatches as _, Parser};
 use serde_json::json;
 use tokio::sync::{mpsc, oneshot};
-use twinlane_kafka::{Pulse, Topics};
+use twinlane_kafka::{Connection, Pulse, Topics};
 use twinlane_pipeline::LaneName;
 use twinlane_runtime::{Stage, StageState, StopHandle, Work};
 
@@ -35,6 +35,9 @@ struct Arguments {
     /// is, else with 1
     #[arg(long)]
     check_health: bool,
+    /// Run nothing: print the settings that would apply as a settings file, without passwords and the like
+    #[arg(long)]
+    dump_config: bool,
 }
 
 /// Every flag of a service.
@@ -60,7 +63,9 @@ pub fn main(role: Role) -> ExitCode {
     if arguments.check_health {
         return check_health(&arguments.flags);
     }
-    match run(role, &arguments.flags) {
+    let ended =
+        if arguments.dump_config { dump_config(&arguments.flags) } else { run(role, &arguments.flags) };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             eprintln!("{}: {failure}", role.as_str());
@@ -86,8 +91,15 @@ fn check_health(flags: &Flags) -> ExitCode {
     }
 }
 
+fn dump_config(flags: &Flags) -> Result<(), Failure> {
+    let settings = Settings::load(flags)?;
+    print!("{}", settings.dump().map_err(|error| Failure::Other(error.into()))?);
+    Ok(())
+}
+
 fn run(role: Role, flags: &Flags) -> Result<(), Failure> {
-    let settings = Settings::load(flags).map_err(|e| Failure::Invalid(e.to_string()))?;
+    let settings = Settings::load(flags)?;
+    let connection = settings.connection()?;
     telemetry::logs(settings.log_format);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(1)
@@ -127,7 +139,7 @@ fn run(role: Role, flags: &Flags) -> Result<(), Failure> {
         let address = SocketAddr::new(settings.admin_host, settings.admin_port);
         let bound = admin::serve(address, facts.clone()).await?;
         tracing::info!(admin = %bound, "metrics and health are served");
-        let preparing = on_a_thread("start", move || prepare(role, &settings, &loaded));
+        let preparing = on_a_thread("start", move || prepare(role, &settings, &connection, &loaded));
         let Some(stages) = unless_stopped(preparing, &mut signals).await? else { return Ok(()) };
         listen_for_hangups(stages.reload.clone()).map_err(|e| Failure::Other(e.into()))?;
         // Nobody else sets it.
@@ -170,9 +182,14 @@ fn on_a_thread<T: Send + 'static>(
 }
 
 /// Everything before the first stage starts: topics are there and as planned, models are loaded and warm.
-fn prepare(role: Role, settings: &Arc<Settings>, loaded: &Arc<LoadedPipeline>) -> Result<Stages, Failure> {
+fn prepare(
+    role: Role,
+    settings: &Arc<Settings>,
+    connection: &Connection,
+    loaded: &Arc<LoadedPipeline>,
+) -> Result<Stages, Failure> {
     let lookup = loaded.registry().map(|registry| registry.start(&loaded.schemas));
-    let topics = Topics::connect(&settings.connection())?;
+    let topics = Topics::connect(connection)?;
     if settings.create_topics {
         for topic in loaded.create_topics(&topics)? {
             tracing::info!(%topic, "created");
@@ -188,12 +205,12 @@ fn prepare(role: Role, settings: &Arc<Settings>, loaded: &Arc<LoadedPipeline>) -
             }
             for lane in &loaded.plan.lanes {
                 let (options, work) = loaded.router(settings, &topics, lane.name, lookup.clone())?;
-                stages.add(settings, options, work);
+                stages.add(connection, options, work);
             }
         }
         Role::Worker(lane) => {
             let (options, work, serving) = loaded.worker(settings, &topics, lane, lookup)?;
-            stages.add(settings, options, work);
+            stages.add(connection, options, work);
             stages.reload = Some(reload::watch(loaded.clone(), settings.clone(), lane, serving)?);
         }
     }
@@ -215,12 +232,12 @@ struct Stages {
 impl Stages {
     fn add<W: Work + 'static>(
         &mut self,
-        settings: &Settings,
+        connection: &Connection,
         options: twinlane_runtime::StageOptions,
         work: W,
     ) {
         let name = options.stage.clone();
-        let (stage, stop, state) = Stage::new(settings.connection(), options, work);
+        let (stage, stop, state) = Stage::new(connection.clone(), options, work);
         self.ready.push((name.clone(), Box::new(move || stage.run())));
         self.stops.push(stop);
         self.states.push((name, state));

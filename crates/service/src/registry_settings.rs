@@ -39,23 +39,15 @@ impl Default for Registry {
 #[serde(transparent)]
 pub struct Password(String);
 
-const HIDDEN: &str = "(hidden)";
-
-impl From<String> for Password {
-    fn from(password: String) -> Self {
-        Self(password)
-    }
-}
-
 impl fmt::Debug for Password {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(HIDDEN)
+        f.write_str(twinlane_kafka::REDACTED)
     }
 }
 
 impl Serialize for Password {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str(HIDDEN)
+        serializer.serialize_str(twinlane_kafka::REDACTED)
     }
 }
 
@@ -104,9 +96,9 @@ mod tests {
 
     #[test]
     fn a_password_is_shown_nowhere() {
-        let settings = Registry { password: Some("secret".to_owned().into()), ..registry() };
+        let settings = Registry { password: Some(Password("secret".to_owned())), ..registry() };
         let shown = format!("{settings:?}{}", serde_json::to_string(&settings).expect("serializes"));
-        assert!(shown.contains(HIDDEN) && !shown.contains("secret"), "{shown}");
+        assert!(shown.contains(twinlane_kafka::REDACTED) && !shown.contains("secret"), "{shown}");
     }
 
     #[test]
@@ -122,7 +114,7 @@ mod tests {
         let user = Registry { user: Some("u".into()), ..registry() };
         let error = user.client().err().expect("no password").to_string();
         assert!(error.contains("registry.password_file"), "{error}");
-        let password = Registry { password: Some("secret".to_owned().into()), ..registry() };
+        let password = Registry { password: Some(Password("secret".to_owned())), ..registry() };
         let error = password.client().err().expect("no user").to_string();
         assert!(error.contains("registry.user") && !error.contains("secret"), "{error}");
         let file = Registry { user: Some("u".into()), password_file: Some("no-such".into()), ..registry() };

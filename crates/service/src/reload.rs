@@ -113,7 +113,7 @@ pub(crate) fn watch(
     }
     let state = Arc::new(Reload { tasks, wanted, ..Reload::default() });
     lock(&state.serving).clone_from(&serving.identities);
-    let files = assemble::model_files(&loaded, lane)?;
+    let files = assemble::model_files(&loaded, lane)?.into_iter().map(|(file, _)| file).collect();
     let watcher = Watcher { loaded, settings, lane, serving, files, state: state.clone() };
     for outcome in ["taken", "refused"] {
         metrics::counter!(RELOADS, "outcome" => outcome).increment(0);

@@ -1,15 +1,20 @@
 //! Settings of a service: flags over environment over file over defaults, refused when something is unknown.
 //! The only place that reads the environment.
 
-use std::{collections::BTreeMap, fmt::Write as _, net::IpAddr, path::PathBuf};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt::Write as _,
+    net::IpAddr,
+    path::PathBuf,
+};
 
 use clap::Args;
-use config::{Config, Environment, File};
+use config::{Config, ConfigError, Environment, File};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use twinlane_kafka::Connection;
 
-use crate::{RegistrySettings, Traces};
+use crate::{RegistrySettings, Traces, properties};
 
 /// What a service needs to know besides its pipeline file.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
@@ -49,18 +54,28 @@ pub struct Settings {
     pub registry: RegistrySettings,
 }
 
-/// The `[kafka]` section.
-#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+/// The `[kafka]` section. Where it is shown, passwords and the like are not.
+#[derive(Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Kafka {
     /// Bootstrap addresses.
     pub brokers: String,
     /// librdkafka properties for every client.
+    #[serde(with = "properties")]
+    #[schemars(with = "BTreeMap<String, String>")]
     pub common: BTreeMap<String, String>,
     /// librdkafka properties for consumers.
+    #[serde(with = "properties")]
+    #[schemars(with = "BTreeMap<String, String>")]
     pub consumer: BTreeMap<String, String>,
     /// librdkafka properties for producers.
+    #[serde(with = "properties")]
+    #[schemars(with = "BTreeMap<String, String>")]
     pub producer: BTreeMap<String, String>,
+    /// Files that hold the values of librdkafka properties for every client, such as `sasl.password`; a line break at a file's
+    /// end is left out. They are read at the start.
+    #[serde(deserialize_with = "properties::deserialize")]
+    pub secrets: BTreeMap<String, String>,
 }
 
 /// How log lines look.
@@ -102,7 +117,20 @@ impl Default for Kafka {
             common: BTreeMap::new(),
             consumer: BTreeMap::new(),
             producer: BTreeMap::new(),
+            secrets: BTreeMap::new(),
         }
+    }
+}
+
+impl std::fmt::Debug for Kafka {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.debug_struct("Kafka")
+            .field("brokers", &self.brokers)
+            .field("common", &twinlane_kafka::shown(&self.common))
+            .field("consumer", &twinlane_kafka::shown(&self.consumer))
+            .field("producer", &twinlane_kafka::shown(&self.producer))
+            .field("secrets", &self.secrets)
+            .finish()
     }
 }
 
@@ -142,22 +170,33 @@ pub struct Flags {
 /// A setting is wrong or unknown.
 #[derive(Debug, thiserror::Error)]
 #[error("settings: {0}; see --help for what may be set, in a file, as TWINLANE_… or as a flag")]
-pub struct Invalid(#[from] config::ConfigError);
+pub struct Invalid(String);
+
+impl From<ConfigError> for Invalid {
+    fn from(error: ConfigError) -> Self {
+        let text = error.to_string();
+        // A parser quotes the line that it does not understand, which may be the one with the password.
+        let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.contains('|'));
+        Self(lines.collect::<Vec<_>>().join(" "))
+    }
+}
 
 impl Settings {
     /// Puts file, environment and flags together.
     pub fn load(flags: &Flags) -> Result<Self, Invalid> {
+        Self::put_together(flags, None)
+    }
+
+    /// `environment` instead of the process's own, in tests.
+    fn put_together(flags: &Flags, environment: Option<HashMap<String, String>>) -> Result<Self, Invalid> {
         let mut sources = Config::builder();
         if let Some(file) = &flags.settings {
             sources = sources.add_source(File::from(file.as_path()).format(config::FileFormat::Toml));
         }
+        // Values stay as they are until it is known what they are for: a password may look like a number.
         let environment =
-            Environment::with_prefix("TWINLANE").prefix_separator("_").separator("__").try_parsing(true);
+            Environment::with_prefix("TWINLANE").prefix_separator("_").separator("__").source(environment);
         let mut settings: Settings = sources.add_source(environment).build()?.try_deserialize()?;
-        // As it is: the environment's source would take a password of digits for a number.
-        if let Some(password) = variable("TWINLANE_REGISTRY__PASSWORD") {
-            settings.registry.password = Some(password.into());
-        }
         let overlay = flags.clone();
         replace(&mut settings.pipeline, overlay.pipeline);
         replace(&mut settings.schemas, overlay.schemas);
@@ -168,19 +207,32 @@ impl Settings {
         settings.ordinal = overlay.ordinal.or(settings.ordinal);
         settings.onnxruntime = overlay.onnxruntime.or(settings.onnxruntime);
         if settings.pipeline.as_os_str().is_empty() {
-            return Err(config::ConfigError::Message("no pipeline file; give --pipeline FILE".into()).into());
+            return Err(Invalid("no pipeline file; give --pipeline FILE".into()));
         }
         Ok(settings)
     }
 
-    /// How to reach Kafka.
-    pub fn connection(&self) -> Connection {
-        Connection {
+    /// How to reach Kafka. Reads the files with secrets.
+    ///
+    /// # Errors
+    /// When one of them cannot be read or is empty, or its property is set elsewhere too.
+    pub fn connection(&self) -> Result<Connection, Invalid> {
+        Ok(Connection {
             brokers: self.kafka.brokers.clone(),
             common: self.kafka.common.clone(),
+            secrets: properties::read(&self.kafka).map_err(Invalid)?,
             consumer: self.kafka.consumer.clone(),
             producer: self.kafka.producer.clone(),
-        }
+        })
+    }
+
+    /// All of it as a settings file, with what applies where nothing is set. Passwords and the like are left out, of
+    /// files with secrets the names stand there.
+    pub(crate) fn dump(&self) -> Result<String, toml::ser::Error> {
+        let mut applied = self.clone();
+        applied.ordinal = Some(self.replica());
+        applied.onnxruntime = self.onnxruntime.clone().or_else(ort_dylib_path);
+        toml::to_string(&applied)
     }
 
     /// The replica's number: set, or from a StatefulSet's host name (`precision-worker-3`), or 0.
@@ -248,6 +300,73 @@ mod tests {
     fn an_unknown_setting_is_refused_by_name() {
         let error = load("pipelin = \"p.yaml\"").expect_err("a typing error").to_string();
         assert!(error.contains("pipelin"), "{error}");
+    }
+
+    #[test]
+    fn a_secret_comes_from_a_file_and_is_seen_by_the_client_alone() {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(file.path(), "hunter2\n").expect("written");
+        let toml = format!(
+            "pipeline = \"p.yaml\"\n[kafka.common]\n\"ssl.key.password\" = \"hunter2\"\n[kafka.secrets]\n\
+             \"sasl.password\" = {:?}",
+            file.path()
+        );
+        let settings = load(&toml).expect("valid");
+        let connection = settings.connection().expect("the file is there");
+        assert_eq!(connection.secrets["sasl.password"], "hunter2");
+        let dump = settings.dump().expect("settings can be written");
+        for shown in [format!("{settings:?}"), format!("{connection:?}"), dump.clone()] {
+            assert!(!shown.contains("hunter2") && shown.contains("ssl.key.password"), "{shown}");
+        }
+        assert!(dump.contains(&format!("\"sasl.password\" = {:?}", file.path())), "{dump}");
+        assert!(dump.contains("\"ssl.key.password\" = \"<redacted>\""), "{dump}");
+        // What is shown can be used, once the secret is put back.
+        let again = load(&dump).expect("a settings file");
+        assert_eq!(again.dump().expect("settings can be written"), dump);
+    }
+
+    #[test]
+    fn a_file_without_a_secret_is_named_with_its_property() {
+        let empty = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(empty.path(), "\n").expect("written");
+        let section =
+            |file: &str| format!("pipeline = \"p.yaml\"\n[kafka.secrets]\n\"sasl.password\" = {file:?}");
+        for file in ["/nowhere/password", &empty.path().to_string_lossy()] {
+            let error = load(&section(file)).expect("valid").connection().expect_err("no secret").to_string();
+            assert!(error.contains("sasl.password") && error.contains(file), "{error}");
+        }
+        let twice = section("/etc/hostname") + "\n[kafka.common]\n\"sasl.password\" = \"hunter2\"";
+        let error = load(&twice).expect("valid").connection().expect_err("set twice").to_string();
+        assert!(error.contains("sasl.password") && !error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn a_line_that_cannot_be_read_is_not_repeated() {
+        let error = load("[kafka.common]\n\"sasl.password\" = \"hunter2").expect_err("no end").to_string();
+        assert!(!error.contains("hunter2") && error.contains("line 2"), "{error}");
+        assert_eq!(error.lines().count(), 1, "{error}");
+    }
+
+    #[test]
+    fn properties_may_be_written_in_the_environment_as_shells_can_and_stay_text() {
+        let environment = [
+            ("TWINLANE_PIPELINE", "p.yaml"),
+            ("TWINLANE_ADMIN_PORT", "9464"),
+            ("TWINLANE_CREATE_TOPICS", "false"),
+            ("TWINLANE_KAFKA__COMMON__SASL_PASSWORD", "007e1"),
+            ("TWINLANE_KAFKA__COMMON__SASL.USERNAME", "shop"),
+            ("TWINLANE_KAFKA__CONSUMER__SESSION_TIMEOUT_MS", "9000"),
+            ("TWINLANE_KAFKA__SECRETS__SSL_KEY_PASSWORD", "/run/secrets/key"),
+        ];
+        let environment = environment.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let settings =
+            Settings::put_together(&Flags::default(), Some(environment.into())).expect("valid settings");
+        assert_eq!((settings.admin_port, settings.create_topics), (9464, false));
+        let kafka = &settings.kafka;
+        assert_eq!(kafka.common["sasl.password"], "007e1");
+        assert_eq!(kafka.common["sasl.username"], "shop");
+        assert_eq!(kafka.consumer["session.timeout.ms"], "9000");
+        assert_eq!(kafka.secrets["ssl.key.password"], "/run/secrets/key");
     }
 
     #[test]

@@ -27,7 +27,13 @@ admin_port = 9464
 brokers = \"kafka-1:9092,kafka-2:9092\"
 [kafka.consumer]
 \"session.timeout.ms\" = \"10000\"
+[kafka.secrets]
+\"sasl.password\" = \"/etc/twinlane/secrets/password\"
 ```
+
+In the environment the dots of a property may be underscores, which no property has:
+`TWINLANE_KAFKA__CONSUMER__SESSION_TIMEOUT_MS`. Passwords and the like come from files or the environment, never from a flag;
+`--dump-config` prints all settings that apply without them. How to sign in to brokers: [a secured cluster](secured-cluster.md).
 ";
 
 const ELSEWHERE: &str = "

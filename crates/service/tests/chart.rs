@@ -43,7 +43,7 @@ fn variables(text: &str) -> BTreeSet<&str> {
 /// Settings from the environment, read as a service reads them.
 fn from_environment(variables: HashMap<String, String>) -> Result<Settings, config::ConfigError> {
     let environment = Environment::with_prefix("TWINLANE").prefix_separator("_").separator("__");
-    let environment = environment.try_parsing(true).source(Some(variables));
+    let environment = environment.source(Some(variables));
     Config::builder().add_source(environment).build()?.try_deserialize()
 }
 
@@ -104,20 +104,23 @@ fn every_section_of_the_settings_file_that_the_chart_writes_exists() {
     let template = read("deploy/helm/twinlane/templates/configmaps.yaml");
     let sections: Vec<_> =
         template.lines().map(str::trim).filter(|line| line.starts_with('[') && line.ends_with(']')).collect();
-    assert_eq!(sections, ["[kafka.common]", "[kafka.consumer]", "[kafka.producer]"]);
+    assert_eq!(sections, ["[kafka.common]", "[kafka.consumer]", "[kafka.producer]", "[kafka.secrets]"]);
     let file: String = sections.iter().map(|section| format!("{section}\n\"a.b\" = \"c\"\n")).collect();
     let settings = from_file(&file);
-    for properties in [settings.kafka.common, settings.kafka.consumer, settings.kafka.producer] {
+    let kafka = settings.kafka;
+    for properties in [kafka.common, kafka.consumer, kafka.producer, kafka.secrets] {
         assert_eq!(properties["a.b"], "c");
     }
 }
 
 #[test]
-fn the_settings_files_that_the_readme_shows_are_taken() {
-    let readme = read("deploy/helm/README.md");
-    let examples: Vec<_> =
-        readme.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
-    assert!(!examples.is_empty(), "deploy/helm/README.md shows no settings file");
+fn the_settings_files_that_the_pages_show_are_taken() {
+    let pages = [read("deploy/helm/README.md"), read("docs/secured-cluster.md")];
+    let examples: Vec<_> = pages
+        .iter()
+        .flat_map(|page| page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()))
+        .collect();
+    assert!(examples.len() >= 5, "the pages show {} settings files", examples.len());
     for example in examples {
         assert!(!from_file(example).kafka.common.is_empty(), "{example}");
     }

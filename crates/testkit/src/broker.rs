@@ -4,8 +4,10 @@
 //! members may be declared dead early, and abandoned transactions are found every second instead of every ten.
 //! Topics are never created by accident.
 
+mod listener;
 mod outage;
 
+pub use listener::Listener;
 pub use outage::Coordinated;
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
@@ -18,6 +20,7 @@ use tempfile::TempDir;
 use crate::process::{Process, tail};
 use crate::proxy::Proxy;
 use crate::{Error, Result, cache, jars, probe, wait};
+use listener::Open;
 
 /// Names a cluster that is used instead of starting one.
 pub const EXISTING_CLUSTER: &str = "KAFKA_BROKERS";
@@ -39,6 +42,10 @@ pub struct BrokerOptions {
     pub heap: String,
     /// Further lines for `server.properties`; they win over ours.
     pub properties: Vec<(String, String)>,
+    /// Listeners beside the plain one, in the order of [`Broker::listener`].
+    pub listeners: Vec<Listener>,
+    /// Users that sign in with SCRAM, and their passwords.
+    pub scram_users: Vec<(String, String)>,
     /// Keep the brokers' folders, for reading their logs after a failure.
     pub keep_files: bool,
     /// Give each broker a second listener that clients reach through a [`Proxy`] of this process.
@@ -51,6 +58,8 @@ impl Default for BrokerOptions {
             brokers: 1,
             heap: "512m".into(),
             properties: Vec::new(),
+            listeners: Vec::new(),
+            scram_users: Vec::new(),
             keep_files: false,
             behind_proxies: false,
         }
@@ -61,6 +70,8 @@ impl Default for BrokerOptions {
 #[derive(Debug)]
 pub struct Broker {
     bootstrap: String,
+    /// Of each further listener.
+    others: Vec<String>,
     nodes: Vec<Node>,
 }
 
@@ -83,7 +94,7 @@ impl Broker {
     /// When Java or Maven is missing, or Kafka does not come up; the error holds the end of its log.
     pub fn start(options: &BrokerOptions) -> Result<Self> {
         match cache::setting(EXISTING_CLUSTER) {
-            Some(bootstrap) => Ok(Self { bootstrap, nodes: Vec::new() }),
+            Some(bootstrap) => Ok(Self { bootstrap, others: Vec::new(), nodes: Vec::new() }),
             None => Self::start_own(options),
         }
     }
@@ -109,7 +120,7 @@ impl Broker {
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<Broker> = OnceLock::new();
         SHARED.get_or_init(|| match cache::setting(SHARED_BROKER) {
-            Some(bootstrap) => Self { bootstrap, nodes: Vec::new() },
+            Some(bootstrap) => Self { bootstrap, others: Vec::new(), nodes: Vec::new() },
             None => match Self::start(&BrokerOptions::default()) {
                 Ok(broker) => broker,
                 Err(error) => panic!("this test needs a real Kafka: {error}"),
@@ -120,6 +131,11 @@ impl Broker {
     /// The value for a client's `bootstrap.servers`.
     pub fn bootstrap(&self) -> &str {
         &self.bootstrap
+    }
+
+    /// The same for a further listener of our brokers, by its place in [`BrokerOptions::listeners`].
+    pub fn listener(&self, index: usize) -> &str {
+        &self.others[index]
     }
 
     /// Whether this cluster was started here, so that it is small, empty, and may be broken by a test.
@@ -164,9 +180,11 @@ impl Broker {
     }
 
     fn start_once(options: &BrokerOptions, jars: &Path) -> Result<Self> {
-        let ports = free_ports(options.brokers * 3)?;
+        let ports = free_ports(options.brokers * (3 + options.listeners.len()))?;
         let (listeners, ports) = ports.split_at(options.brokers);
-        let (controllers, behind_proxies) = ports.split_at(options.brokers);
+        let (controllers, ports) = ports.split_at(options.brokers);
+        let (behind_proxies, others) = ports.split_at(options.brokers);
+        let others: Vec<_> = others.chunks(options.brokers).collect();
         let voters: Vec<_> = controllers
             .iter()
             .enumerate()
@@ -182,10 +200,19 @@ impl Broker {
             let folder = folder.map_err(Error::io("creating a folder for Kafka"))?;
             let hidden = behind_proxies[index];
             let proxy = options.behind_proxies.then(|| Proxy::start(hidden)).transpose()?;
-            let mut properties = properties(index + 1, options, address, controller, &voters, folder.path());
-            if let Some(proxy) = &proxy {
-                properties.push_str(&second_listener(address, controller, hidden, proxy.address()));
-            }
+            let mut open = vec![
+                Open::plain("PLAINTEXT", address, Some(address)),
+                Open::plain("CONTROLLER", controller, None),
+            ];
+            open.extend(proxy.iter().map(|proxy| Open::plain("PROXIED", hidden, Some(proxy.address()))));
+            open.extend(options.listeners.iter().zip(&others).map(|(of, ports)| Open {
+                name: of.name,
+                protocol: of.protocol,
+                bound: ports[index],
+                advertised: Some(ports[index]),
+                properties: &of.properties,
+            }));
+            let properties = properties(index + 1, options, &listener::lines(&open), &voters, folder.path());
             let config = folder.path().join("server.properties");
             std::fs::write(&config, properties).map_err(Error::io("writing server.properties"))?;
             std::fs::write(folder.path().join("log4j2.properties"), logging(folder.path()))
@@ -199,12 +226,13 @@ impl Broker {
                 proxy: proxy.map(Arc::new),
                 _folder: Some(folder),
             };
-            node.format(jars)?;
+            node.format(jars, &options.scram_users)?;
             node.start(jars)?;
             nodes.push(node);
         }
-        let bootstrap = listeners.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
-        let mut broker = Self { bootstrap, nodes };
+        let bootstrap = |of: &[SocketAddr]| of.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
+        let others = others.into_iter().map(bootstrap).collect();
+        let mut broker = Self { bootstrap: bootstrap(listeners), others, nodes };
         for node in &mut broker.nodes {
             node.wait_until_ready(options.brokers)?;
         }
@@ -237,13 +265,15 @@ impl Node {
         Ok(java)
     }
 
-    fn format(&self, jars: &Path) -> Result<()> {
-        let output = self
-            .java(jars, "kafka.tools.StorageTool")?
-            .args(["format", "--cluster-id", CLUSTER_ID, "--config"])
-            .arg(&self.config)
-            .output()
-            .map_err(Error::io("formatting Kafka's folder"))?;
+    fn format(&self, jars: &Path, scram_users: &[(String, String)]) -> Result<()> {
+        let mut format = self.java(jars, "kafka.tools.StorageTool")?;
+        format.args(["format", "--cluster-id", CLUSTER_ID, "--config"]).arg(&self.config);
+        for (name, password) in scram_users {
+            for mechanism in ["SCRAM-SHA-256", "SCRAM-SHA-512"] {
+                format.arg("--add-scram").arg(format!("{mechanism}=[name={name},password={password}]"));
+            }
+        }
+        let output = format.output().map_err(Error::io("formatting Kafka's folder"))?;
         if output.status.success() {
             return Ok(());
         }
@@ -335,8 +365,7 @@ fn free_ports(count: usize) -> Result<Vec<SocketAddr>> {
 fn properties(
     id: usize,
     options: &BrokerOptions,
-    address: SocketAddr,
-    controller: SocketAddr,
+    listeners: &str,
     voters: &[String],
     folder: &Path,
 ) -> String {
@@ -348,10 +377,7 @@ fn properties(
         "process.roles=broker,controller
 node.id={id}
 controller.quorum.voters={voters}
-listeners=PLAINTEXT://{address},CONTROLLER://{controller}
-advertised.listeners=PLAINTEXT://{address}
-controller.listener.names=CONTROLLER
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+{listeners}controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 log.dirs={}
 auto.create.topics.enable=false
@@ -378,21 +404,6 @@ log.cleaner.dedupe.buffer.size=16777216
         text.push_str(&format!("{name}={value}\n"));
     }
     text
-}
-
-/// A listener that is advertised at its proxy. These lines win over those before.
-fn second_listener(
-    address: SocketAddr,
-    controller: SocketAddr,
-    hidden: SocketAddr,
-    proxy: SocketAddr,
-) -> String {
-    format!(
-        "listeners=PLAINTEXT://{address},CONTROLLER://{controller},PROXIED://{hidden}
-advertised.listeners=PLAINTEXT://{address},PROXIED://{proxy}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT
-"
-    )
 }
 
 fn logging(folder: &Path) -> String {

@@ -5,6 +5,7 @@
 //! agree with the product about its mistakes.
 //!
 //! - [`broker`] starts Kafka in KRaft mode on free ports, or uses the cluster that `KAFKA_BROKERS` names.
+//! - [`certificates`] and [`acl`] are what such a broker is secured with.
 //! - [`process`] starts a service, waits for what it says, and kills it as a test wants.
 //! - [`registry`] starts a schema registry.
 //! - [`proxy`] is a network that can be cut and slowed down.
@@ -13,8 +14,10 @@
 //! - [`checker`] says what was lost, repeated or reordered.
 //! - `client` (with the feature of the same name) creates topics, produces, and reads topics to their end.
 
+pub mod acl;
 pub mod broker;
 pub mod cache;
+pub mod certificates;
 pub mod checker;
 #[cfg(feature = "client")]
 pub mod client;
@@ -30,7 +33,7 @@ pub mod registry;
 pub mod usage;
 pub mod wait;
 
-pub use broker::{Broker, BrokerOptions};
+pub use broker::{Broker, BrokerOptions, Listener};
 pub use error::Error;
 pub use process::Service;
 

@@ -44,7 +44,7 @@ pub(crate) fn coordinator(address: SocketAddr, kind: KeyKind, key: &str) -> io::
 }
 
 /// Sends a request of version 1 and gives its answer without size and correlation id.
-fn ask(address: SocketAddr, key: i16, body: &[u8]) -> io::Result<Vec<u8>> {
+pub(crate) fn ask(address: SocketAddr, key: i16, body: &[u8]) -> io::Result<Vec<u8>> {
     let limit = Duration::from_secs(2);
     let mut stream = TcpStream::connect_timeout(&address, limit)?;
     stream.set_read_timeout(Some(limit))?;
@@ -71,6 +71,6 @@ fn request(key: i16, body: &[u8]) -> Vec<u8> {
     framed
 }
 
-fn text(text: &str) -> Vec<u8> {
+pub(crate) fn text(text: &str) -> Vec<u8> {
     [&(text.len() as i16).to_be_bytes(), text.as_bytes()].concat()
 }

@@ -104,6 +104,7 @@ impl Subject<'_> {
             devices: &self.devices,
             max_batch,
             parity: None,
+            sha256: None,
         }
     }
 }

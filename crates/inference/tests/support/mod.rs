@@ -62,6 +62,7 @@ pub(crate) fn load_on(
             devices,
             max_batch: 32,
             parity: None,
+            sha256: None,
         },
     )
 }

@@ -49,13 +49,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Pace> {
     let folder = arguments.pipeline.parent().context("a file lies in a folder")?;
     let task = plan.tasks.iter().find(|task| *task.name == *arguments.task).context("no such task")?;
     let variant = [Variant::Full, Variant::Distilled].into_iter().find(|v| v.as_str() == arguments.variant);
-    let file = task.models.get(variant.context("no such variant")?).context("the task has no such model")?;
+    let model = task.models.get(variant.context("no such variant")?).context("the task has no such model")?;
     let encoder = FeatureEncoder::new(task, &|file| std::fs::read_to_string(folder.join(file)))?;
     let rows = rows(arguments, &plan, &encoder)?;
 
     let library = cache::setting("ORT_DYLIB_PATH").map(PathBuf::from);
     let runtime = OnnxRuntime::load(library.as_deref())?;
-    let path = folder.join(file);
+    let path = folder.join(&model.file);
     let source = ModelSource {
         task: &task.name,
         path: &path,
@@ -65,6 +65,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Pace> {
         devices: &[Device::Cpu],
         max_batch: arguments.batch,
         parity: None,
+        sha256: None,
     };
     let mut bare = Bare::load(&runtime, &source)?;
     bare.pack(&rows, arguments.batch);
