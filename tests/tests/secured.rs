@@ -396,8 +396,13 @@ fn brokers_that_go_away_are_no_refusal() {
     worker
         .wait_for_http(admin, "/health/ready", LIMIT)
         .unwrap_or_else(|e| panic!("{e}\n{}", worker.output()));
+    let mut router = shop.start("router", 0);
     broker.kill_node(0);
     broker.restart_node(0).expect("it comes back");
-    worker.check_running().unwrap_or_else(|e| panic!("{e}\n{}", worker.output()));
+    let mut account = Checker::new();
+    shop.produce(&orders(0..30), &mut account);
+    let verdict = shop.verdict(&mut account);
+    assert!(verdict.is_clean(), "{verdict:?}\n{}", worker.output());
+    assert_eq!(router.stop(LIMIT), Some(0), "{}", router.output());
     assert_eq!(worker.stop(LIMIT), Some(0), "{}", worker.output());
 }

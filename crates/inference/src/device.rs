@@ -115,8 +115,8 @@ fn cuda_problem(message: &str) -> String {
         "it needs more of the GPU's memory than is free, or than `gpu_session_mib` allows"
     } else if text.contains("libcudnn") {
         "cuDNN 9 is missing"
-    } else if text.contains("providers_cuda") && text.contains("cannot open") && !text.contains("libcu") {
-        "libonnxruntime_providers_cuda.so is missing beside the ONNX Runtime library"
+    } else if text.contains("providers_") && text.contains("cannot open") && !text.contains("libcu") {
+        "libonnxruntime_providers_cuda.so or libonnxruntime_providers_shared.so is missing beside the ONNX Runtime library"
     } else if ["libcublas", "libcudart", "libcufft", "libcurand", "libnvrtc"]
         .iter()
         .any(|lib| text.contains(lib))
@@ -158,7 +158,11 @@ mod tests {
         );
         assert_eq!(
             says("/opt/libonnxruntime_providers_cuda.so: cannot open shared object file"),
-            "libonnxruntime_providers_cuda.so is missing beside the ONNX Runtime library"
+            "libonnxruntime_providers_cuda.so or libonnxruntime_providers_shared.so is missing beside the ONNX Runtime library"
+        );
+        assert!(
+            says("Failed to load library /opt/libonnxruntime_providers_shared.so with error: cannot open shared object file")
+                .ends_with("is missing beside the ONNX Runtime library")
         );
         assert_eq!(
             says("Available memory of 50432 is smaller than requested bytes of 1179648"),
