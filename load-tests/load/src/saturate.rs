@@ -188,8 +188,8 @@ fn plain(drain: &Drain, filled: &Filled, place: &Place<'_>, report: &mut Report)
     note_pace(&format!("{name}.plain_consumer"), consumer, report);
     let to = client::unique("limit");
     client::create_topic(bootstrap, &to, PARTITIONS, &[])?;
-    let like = drain.workload.outputs()[0];
-    let produce = [["--brokers", bootstrap], ["--to", &to], ["--like", like], ["--records", &records]];
+    let mut produce = vec![["--brokers", bootstrap], ["--to", &to], ["--records", &records]];
+    produce.extend(drain.workload.outputs().iter().map(|like| ["--like", like]));
     let producer = limit("produce", produce.as_flattened(), place)?;
     say(&format!("{name}: a plain producer: {:.0} events/s", producer.per_second()));
     note_pace(&format!("{name}.plain_producer"), producer, report);
@@ -242,16 +242,19 @@ fn transactions(
     let used = drained.window.map(|window| window.round().max(1.0) as u64);
     let mut best: Option<(String, Pace)> = None;
     for window in WINDOWS.into_iter().chain(used) {
-        let to = client::unique("limit");
-        client::create_topic(bootstrap, &to, PARTITIONS, &[])?;
-        let arguments = [
+        let (records, size) = (drain.events.to_string(), window.to_string());
+        let mut arguments = vec![
             ["--brokers", bootstrap],
             ["--from", SOURCE],
-            ["--to", &to],
-            ["--like", drain.workload.outputs()[0]],
-            ["--records", &drain.events.to_string()],
-            ["--window", &window.to_string()],
+            ["--records", &records],
+            ["--window", &size],
         ];
+        let like = drain.workload.outputs();
+        let to: Vec<_> = like.iter().map(|_| client::unique("limit")).collect();
+        for (to, like) in to.iter().zip(like) {
+            client::create_topic(bootstrap, to, PARTITIONS, &[])?;
+            arguments.extend([["--to", to], ["--like", like]]);
+        }
         let pace = limit("transactions", arguments.as_flattened(), place)?;
         say(&format!("{name}: bare transactions of {window} records: {:.0} events/s", pace.per_second()));
         if used == Some(window) {

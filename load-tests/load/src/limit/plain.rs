@@ -28,9 +28,9 @@ pub(crate) struct Produce {
     /// The topic to write.
     #[arg(long)]
     to: String,
-    /// A topic whose values and headers are produced, one after the other.
-    #[arg(long)]
-    like: String,
+    /// Topics whose values and headers are produced, one after the other.
+    #[arg(long, required = true)]
+    like: Vec<String>,
     /// How many records to write.
     #[arg(long)]
     records: u64,

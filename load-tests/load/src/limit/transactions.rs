@@ -13,7 +13,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Headers as _, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList, bindings};
-use twinlane_testkit::client::{self, Follower};
+use twinlane_testkit::client::{self, Follower, Record};
 
 use super::{Pace, QUIET, Stretch, WARM_UP};
 
@@ -24,12 +24,12 @@ pub(crate) struct Arguments {
     /// The topic to read.
     #[arg(long)]
     from: String,
-    /// The topic to write.
-    #[arg(long)]
-    to: String,
-    /// A topic that a service has written: its values and headers are produced, one after the other.
-    #[arg(long)]
-    like: String,
+    /// Topics to write: one for each of `like`.
+    #[arg(long, required = true)]
+    to: Vec<String>,
+    /// Topics that a service has written: their values and headers are produced, one after the other, in the same mixture.
+    #[arg(long, required = true)]
+    like: Vec<String>,
     /// How many records to read.
     #[arg(long)]
     records: u64,
@@ -39,10 +39,13 @@ pub(crate) struct Arguments {
 }
 
 const LIMIT: Duration = Duration::from_secs(30);
-const SAMPLES: usize = 1000;
+/// More than a core keeps in its caches: a stream is not in them either.
+const SAMPLES: usize = 20_000;
 
 /// What is produced for a record.
 pub(crate) struct Sample {
+    /// Which of the topics it stood on.
+    topic: usize,
     pub(crate) value: Vec<u8>,
     headers: OwnedHeaders,
 }
@@ -69,13 +72,16 @@ impl ProducerContext for Failures {
     }
 }
 
+/// Topics of which nothing more came for so long are read to their end.
+const ENDED: Duration = Duration::from_secs(1);
 /// What is over sooner goes on from the beginning: CPU time comes in hundredths of a second.
 const AT_LEAST: Duration = Duration::from_secs(3);
 
 /// Moves the records, and measures after a tenth of them.
 pub(crate) fn run(arguments: &Arguments) -> Result<Pace> {
     let samples = samples(&arguments.brokers, &arguments.like)?;
-    let partitions = client::partitions(&arguments.brokers, &arguments.to)?;
+    let partitions = client::partitions(&arguments.brokers, &arguments.to[0])?;
+    ensure!(arguments.to.len() == arguments.like.len(), "a topic to write for each that is like it");
     let consumer = consumer(&arguments.brokers, &arguments.from)?;
     let producer = producer(arguments)?;
     producer.init_transactions(LIMIT)?;
@@ -101,7 +107,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Pace> {
             let message = message?;
             last = Instant::now();
             let sample = &samples[(done + in_window) as usize % samples.len()];
-            let mut record = BaseRecord::to(&arguments.to)
+            let mut record = BaseRecord::to(&arguments.to[sample.topic])
                 .partition(message.partition() % partitions)
                 .payload(&sample.value)
                 .headers(sample.headers.clone());
@@ -123,25 +129,42 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Pace> {
     stretch.pace()
 }
 
-/// The first records of a topic.
-pub(crate) fn samples(brokers: &str, topic: &str) -> Result<Vec<Sample>> {
-    let follower = Follower::from_beginning(brokers, &[topic])?;
-    let (mut samples, mut last) = (Vec::new(), Instant::now());
-    while samples.len() < SAMPLES && last.elapsed() < QUIET {
-        let sample = follower.next(Duration::from_millis(200), |record| {
-            let mut headers = OwnedHeaders::new();
-            for (key, value) in record.headers() {
-                headers = headers.insert(Header { key, value });
-            }
-            Sample { value: record.value().unwrap_or_default().to_vec(), headers }
-        })?;
-        if let Some(sample) = sample {
-            samples.push(sample);
+/// Records of these topics, taken evenly from all that they hold.
+pub(crate) fn samples(brokers: &str, topics: &[String]) -> Result<Vec<Sample>> {
+    let names: Vec<_> = topics.iter().map(String::as_str).collect();
+    let (count, _) = records(brokers, &names, |_| ())?;
+    let every = count.div_ceil(SAMPLES).max(1);
+    let mut seen = 0;
+    let (_, samples) = records(brokers, &names, |record| {
+        seen += 1;
+        (seen % every == 0 || seen == 1).then(|| {
+            let headers = record.headers().into_iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
+                headers.insert(Header { key, value })
+            });
+            let topic = names.iter().position(|name| *name == record.topic()).unwrap_or_default();
+            Sample { topic, value: record.value().unwrap_or_default().to_vec(), headers }
+        })
+    })?;
+    let samples: Vec<_> = samples.into_iter().flatten().collect();
+    ensure!(!samples.is_empty(), "{} have no records", names.join(", "));
+    Ok(samples)
+}
+
+/// Looks at every record of these topics; also how many there are.
+fn records<T>(
+    brokers: &str,
+    topics: &[&str],
+    mut look: impl FnMut(&Record<'_>) -> T,
+) -> Result<(usize, Vec<T>)> {
+    let follower = Follower::from_beginning(brokers, topics)?;
+    let (mut found, mut last) = (Vec::new(), Instant::now());
+    while last.elapsed() < if found.is_empty() { QUIET } else { ENDED } {
+        if let Some(one) = follower.next(Duration::from_millis(100), &mut look)? {
+            found.push(one);
             last = Instant::now();
         }
     }
-    ensure!(!samples.is_empty(), "{topic} has no records");
-    Ok(samples)
+    Ok((found.len(), found))
 }
 
 /// As the services set it up: see `crates/kafka/src/config.rs`.
@@ -177,7 +200,8 @@ fn producer(arguments: &Arguments) -> Result<ThreadedProducer<Failures>> {
         .set("transactional.id", client::unique("limit"))
         .set("enable.idempotence", "true")
         .set("compression.type", "lz4")
-        .set("linger.ms", "5")
+        .set("linger.ms", "100")
+        .set("delivery.report.only.error", "true")
         .set("batch.num.messages", "50000")
         .set("queue.buffering.max.messages", "1000000")
         .set("retry.backoff.ms", "10")
