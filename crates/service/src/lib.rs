@@ -2,6 +2,7 @@
 //! a stage is put together from a pipeline file. The services' `main` functions call [`main`].
 
 mod admin;
+mod allocator;
 mod assemble;
 mod exit;
 mod health;
