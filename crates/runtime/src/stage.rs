@@ -230,13 +230,17 @@ impl<W: Work> Loop<'_, W> {
                 let began = Instant::now();
                 self.tally.read(records.first().and_then(|record| record.timestamp_ms));
                 let (count, mut traced) = (records.len(), Vec::new());
+                self.tally.events_in.increment(count as u64);
+                // Records come in rows of one partition.
+                let mut partition = TopicPartition { topic: "".into(), partition: 0 };
                 for mut record in records {
                     if self.options.timings {
                         record.headers.note_moment("read", SystemTime::now());
                     }
-                    self.tally.events_in.increment(1);
-                    let partition =
-                        TopicPartition { topic: record.at.topic.clone(), partition: record.at.partition };
+                    if (partition.partition, &partition.topic) != (record.at.partition, &record.at.topic) {
+                        partition =
+                            TopicPartition { topic: record.at.topic.clone(), partition: record.at.partition };
+                    }
                     match self.delivery.arrive(&partition, record.at.offset, memory(&record)) {
                         Ok(ticket) => {
                             if let Some(spans) = &mut self.spans
@@ -428,7 +432,7 @@ impl<W: Work> Loop<'_, W> {
     }
 
     fn press(&mut self) {
-        match self.budget.observe(self.delivery.records(), self.delivery.bytes()) {
+        match self.budget.observe(self.delivery.records(), self.delivery.bytes(), Instant::now()) {
             Some(Pressure::Pause) => {
                 self.consumer.pause();
                 self.delivery.hurry(true);
