@@ -81,7 +81,8 @@ const PRODUCER_DEFAULTS: &[(&str, &str)] = &[
     // A transaction begins with its outputs in memory, so this covers a produce and a commit, no model run.
     ("transaction.timeout.ms", "10000"),
     ("compression.type", "lz4"),
-    ("linger.ms", "5"),
+    // A window is flushed when all of it is handed over, which overrides this; until then only full batches leave.
+    ("linger.ms", "100"),
     ("batch.num.messages", "50000"),
     ("queue.buffering.max.messages", "1000000"),
     // A topic that was deleted and made again is found within seconds instead of five minutes.
@@ -90,6 +91,12 @@ const PRODUCER_DEFAULTS: &[(&str, &str)] = &[
     ("retry.backoff.ms", "10"),
     // The topic's own limit decides; the client must not refuse before it.
     ("message.max.bytes", "104857600"),
+];
+
+const PRODUCER_FIXED: &[(&str, &str)] = &[
+    ("enable.idempotence", "true"),
+    // A transaction asks what failed, and whether anything is left; a report on each record costs as much as its compression.
+    ("delivery.report.only.error", "true"),
 ];
 
 const METADATA_PROPAGATION: &str = "topic.metadata.propagation.max.ms";
@@ -104,11 +111,12 @@ const COMMON_DEFAULTS: &[(&str, &str)] =
 type Told = (&'static str, bool, &'static [(&'static str, &'static str)]);
 
 /// What clients are told before a user says anything.
-pub static PROPERTIES: [Told; 4] = [
+pub static PROPERTIES: [Told; 5] = [
     ("every client", true, COMMON_DEFAULTS),
     ("consumers", true, CONSUMER_DEFAULTS),
     ("producers", true, PRODUCER_DEFAULTS),
     ("consumers", false, CONSUMER_FIXED),
+    ("producers", false, PRODUCER_FIXED),
 ];
 
 impl Connection {
@@ -156,7 +164,8 @@ impl Connection {
         for (key, value) in &self.producer {
             config.set(key, value);
         }
-        config.set("transactional.id", transactional_id).set("enable.idempotence", "true");
+        set(&mut config, PRODUCER_FIXED);
+        config.set("transactional.id", transactional_id);
         let asked = config.get("batch.size").and_then(|bytes| bytes.parse().ok()).unwrap_or(BATCH_BYTES);
         config.set("batch.size", max_batch_bytes.min(asked).to_string());
         config

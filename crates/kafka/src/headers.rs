@@ -3,13 +3,12 @@
 
 use std::ffi::CStr;
 
-use bytes::Bytes;
 use rdkafka::{bindings as ffi, message::BorrowedMessage, types::RDKafkaRespErr};
-use twinlane_record::{Header, HeaderName, Headers};
+use twinlane_record::{Blocks, Header, HeaderName, Headers};
 
 /// All headers, in order. What is not UTF-8 in a name is replaced, values are kept as they are.
 #[expect(unsafe_code, reason = "rdkafka's iterator panics on names that are not UTF-8")]
-pub(crate) fn read(message: &BorrowedMessage<'_>) -> Headers {
+pub(crate) fn read(message: &BorrowedMessage<'_>, blocks: &mut Blocks) -> Headers {
     let mut all = Vec::new();
     let mut headers = std::ptr::null_mut();
     // SAFETY: the message lives as long as the borrow, and owns its headers.
@@ -29,7 +28,7 @@ pub(crate) fn read(message: &BorrowedMessage<'_>) -> Headers {
         // both are copied before the message goes.
         let (name, value) = unsafe {
             let value = (!value.is_null())
-                .then(|| Bytes::copy_from_slice(std::slice::from_raw_parts(value.cast::<u8>(), size)));
+                .then(|| blocks.copy(std::slice::from_raw_parts(value.cast::<u8>(), size)));
             (HeaderName::from(CStr::from_ptr(name)), value)
         };
         all.push(Header { name, value });

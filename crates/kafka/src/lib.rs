@@ -15,6 +15,7 @@ mod message;
 pub mod metric_names;
 mod outgoing;
 mod poller;
+mod produce;
 mod producer;
 mod reader;
 mod remade;

@@ -3,19 +3,18 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use rdkafka::message::{BorrowedMessage, Message as _};
-use twinlane_record::{Coordinates, Envelope};
+use twinlane_record::{Blocks, Coordinates, Envelope};
 
 use crate::headers;
 
-/// `topic` is the message's, allocated once for many.
-pub(crate) fn copied(message: &BorrowedMessage<'_>, topic: Arc<str>) -> Envelope {
+/// `topic` is the message's, allocated once for many, as are the `blocks`.
+pub(crate) fn copied(message: &BorrowedMessage<'_>, topic: Arc<str>, blocks: &mut Blocks) -> Envelope {
     Envelope {
         at: Coordinates { topic, partition: message.partition(), offset: message.offset() },
         timestamp_ms: message.timestamp().to_millis(),
-        key: message.key().map(Bytes::copy_from_slice),
-        value: message.payload().map(Bytes::copy_from_slice),
-        headers: headers::read(message),
+        key: message.key().map(|key| blocks.copy(key)),
+        value: message.payload().map(|value| blocks.copy(value)),
+        headers: headers::read(message, blocks),
     }
 }

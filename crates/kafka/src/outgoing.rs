@@ -1,13 +1,9 @@
 //! A record on its way out. The partition is always explicit: librdkafka's default partitioner would scatter
 //! records without a key, and hash the others differently from Java's.
 
-use std::{sync::Arc, time::SystemTime};
+use std::{borrow::Cow, sync::Arc, time::SystemTime};
 
 use bytes::Bytes;
-use rdkafka::{
-    message::{Header, OwnedHeaders},
-    producer::BaseRecord,
-};
 use twinlane_record::{Headers, headers::TIMINGS};
 
 /// A record to produce.
@@ -45,31 +41,13 @@ impl Outgoing {
         self.size() + FRAMING + self.headers.0.len() * FRAMING_PER_HEADER
     }
 
-    pub(crate) fn as_record(&self) -> BaseRecord<'_, [u8], [u8]> {
-        self.with_headers(&self.headers)
-    }
-
-    /// The same; one that carries the moments of its way says as well when it was produced.
-    pub(crate) fn as_timed_record(&self, now: SystemTime) -> BaseRecord<'_, [u8], [u8]> {
+    /// Its headers; those that carry the moments of its way say as well when it was produced.
+    pub(crate) fn timed_headers(&self, now: SystemTime) -> Cow<'_, Headers> {
         if self.headers.get(TIMINGS).is_none() {
-            return self.as_record();
+            return Cow::Borrowed(&self.headers);
         }
         let mut headers = self.headers.clone();
         headers.note_moment("produced", now);
-        self.with_headers(&headers)
-    }
-
-    fn with_headers(&self, headers: &Headers) -> BaseRecord<'_, [u8], [u8]> {
-        let mut record = BaseRecord::to(&self.topic).partition(self.partition);
-        record.key = self.key.as_deref();
-        record.payload = self.value.as_deref();
-        record.timestamp = self.timestamp_ms;
-        if !headers.0.is_empty() {
-            let all = OwnedHeaders::new_with_capacity(headers.0.len());
-            record.headers = Some(headers.0.iter().fold(all, |all, header| {
-                all.insert(Header { key: &header.name, value: header.value.as_deref() })
-            }));
-        }
-        record
+        Cow::Owned(headers)
     }
 }

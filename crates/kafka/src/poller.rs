@@ -2,7 +2,6 @@
 //! run inside of its polls, in [`Context`](crate::context).
 
 use std::{
-    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -13,7 +12,7 @@ use rdkafka::{
     message::BorrowedMessage, types::RDKafkaErrorCode,
 };
 use twinlane_delivery::TopicPartition;
-use twinlane_record::Envelope;
+use twinlane_record::{Blocks, Envelope};
 
 use crate::{
     Error, Inbound,
@@ -56,7 +55,8 @@ pub(crate) struct Poller {
     inbound: Sender<Inbound>,
     orders: Receiver<Command>,
     /// One allocation per topic name instead of one per record.
-    topics: HashMap<String, Arc<str>>,
+    topics: Vec<Arc<str>>,
+    blocks: Blocks,
     last_complaint: Option<Instant>,
     /// How long a topic may be missing before that is believed.
     missing_grace: Duration,
@@ -81,7 +81,8 @@ impl Poller {
             cut_off: false,
             inbound,
             orders,
-            topics: HashMap::new(),
+            topics: Vec::new(),
+            blocks: Blocks::default(),
             last_complaint: None,
             missing_grace,
             missing_since: None,
@@ -151,15 +152,14 @@ impl Poller {
     }
 
     fn envelope(&mut self, message: &BorrowedMessage<'_>) -> Envelope {
-        let topic = match self.topics.get(message.topic()) {
-            Some(topic) => topic.clone(),
-            None => {
-                let topic: Arc<str> = message.topic().into();
-                self.topics.insert(message.topic().to_owned(), topic.clone());
-                topic
-            }
-        };
-        message::copied(message, topic)
+        let name = message.topic();
+        let known = self.topics.iter().find(|topic| ***topic == *name).cloned();
+        let topic = known.unwrap_or_else(|| {
+            let topic: Arc<str> = name.into();
+            self.topics.push(topic.clone());
+            topic
+        });
+        message::copied(message, topic, &mut self.blocks)
     }
 
     /// An event for the stage, or `None` for what heals by itself.

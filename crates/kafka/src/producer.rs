@@ -17,13 +17,15 @@ use rdkafka::{
     producer::{Producer as _, ProducerContext, ThreadedProducer},
     types::RDKafkaErrorCode,
 };
+use twinlane_record::Headers;
 
 use crate::{
-    Connection, Error, TransactorOptions,
+    Connection, Error, Outgoing, TransactorOptions,
     calls::{Call, Calls},
     consumer::log,
     error::{self, is_authorisation, is_missing, is_refusal, is_retriable},
     pause,
+    produce::{TopicNames, produce},
     sign_in::Heard,
 };
 
@@ -83,6 +85,7 @@ impl ProducerContext for Deliveries {
 
 pub(crate) struct Producer {
     pub(crate) client: ThreadedProducer<Deliveries>,
+    names: TopicNames,
     pub(crate) calls: Calls,
     pub(crate) failures: Arc<Failures>,
     /// How long a transaction may be open, as the broker was told.
@@ -122,7 +125,8 @@ impl Producer {
                 match client.init_transactions(INIT_SLICE) {
                     Ok(()) => {
                         let calls = Calls::of(client.clone());
-                        return Ok(Some(Self { client, calls, failures, lifetime }));
+                        let names = TopicNames::default();
+                        return Ok(Some(Self { client, names, calls, failures, lifetime }));
                     }
                     Err(error) if is_retriable(&error) => {
                         if let Some(refused) = failures.heard.failure(&config) {
@@ -152,6 +156,11 @@ impl Producer {
     pub(crate) fn leave(self) {
         let ends = std::thread::Builder::new().name("kafka-farewell".into()).spawn(move || drop(self));
         ends.expect("the system can start a thread");
+    }
+
+    /// Hands a record over, with these headers instead of its own.
+    pub(crate) fn send(&mut self, record: &Outgoing, headers: &Headers) -> Result<(), KafkaError> {
+        produce(self.client.client().native_ptr(), &mut self.names, record, headers)
     }
 
     /// rdkafka's own `flush` polls in steps of 100 ms, which would be the floor of every commit. The C

@@ -17,7 +17,7 @@ use rdkafka::{
     message::{BorrowedMessage, Message as _},
     types::RDKafkaErrorCode,
 };
-use twinlane_record::{Coordinates, Envelope};
+use twinlane_record::{Blocks, Coordinates, Envelope};
 
 use crate::{
     Connection, Error,
@@ -319,7 +319,7 @@ fn opening(source: KafkaError) -> Error {
 }
 
 fn owned(message: &BorrowedMessage<'_>) -> Envelope {
-    message::copied(message, message.topic().into())
+    message::copied(message, message.topic().into(), &mut Blocks::of_one())
 }
 
 #[cfg(test)]

@@ -31,6 +31,7 @@ use crate::{
     consumer::log,
     error::{self, is_authorisation, is_fenced, is_refusal, is_retriable},
     pause,
+    produce::{TopicNames, produce},
 };
 
 /// Who sends.
@@ -165,13 +166,14 @@ impl Sender {
     }
 
     fn produce(&self, records: &[&Outgoing]) -> Result<(), Stop> {
+        let (client, mut names) = (self.producer.client().native_ptr(), TopicNames::default());
         for record in records {
             loop {
-                match self.producer.send(record.as_record()) {
+                match produce(client, &mut names, record, &record.headers) {
                     Ok(()) => break,
-                    Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => pause(LOOK),
+                    Err(KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)) => pause(LOOK),
                     // A transaction that has gone wrong takes no more records; its abort says how wrong.
-                    Err((error, _)) => return Err(Stop::Again(error)),
+                    Err(error) => return Err(Stop::Again(error)),
                 }
             }
         }

@@ -5,6 +5,7 @@
 //! errors, and builds a new producer when one is broken.
 
 use std::{
+    borrow::Cow,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -292,7 +293,7 @@ impl Worker {
         }
     }
 
-    fn ask(&self, request: Request, window: &Window<Outgoing>) -> Result<(), Stop> {
+    fn ask(&mut self, request: Request, window: &Window<Outgoing>) -> Result<(), Stop> {
         match request {
             Request::Produce => {
                 self.producer.failures.forget();
@@ -351,22 +352,22 @@ impl Worker {
         tracing::info!(stage, cause, records = window.records(), "window aborted");
     }
 
-    fn produce(&self, output: &Outgoing) -> Result<(), Stop> {
+    fn produce(&mut self, output: &Outgoing) -> Result<(), Stop> {
         loop {
-            let record = match self.options.timings {
-                true => output.as_timed_record(SystemTime::now()),
-                false => output.as_record(),
+            let headers = match self.options.timings {
+                true => output.timed_headers(SystemTime::now()),
+                false => Cow::Borrowed(&output.headers),
             };
-            match self.producer.client.send(record) {
+            match self.producer.send(output, &headers) {
                 Ok(()) => return Ok(()),
                 // The local queue is full: let some of it out.
-                Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => {
+                Err(KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull)) => {
                     self.producer.flush_slice();
                     if self.cancel.load(Ordering::Acquire) {
                         return Err(Stop::Abort("partitions_lost"));
                     }
                 }
-                Err((error, _)) => {
+                Err(error) => {
                     tracing::warn!(%error, topic = %output.topic, "produce");
                     self.producer.failures.note(&output.topic, &error);
                     return match error.rdkafka_error_code() {

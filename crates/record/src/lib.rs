@@ -3,6 +3,7 @@
 //! beyond reading the schema folder once.
 
 mod avro;
+mod blocks;
 mod coordinates;
 mod dead_letter;
 mod decoder;
@@ -20,6 +21,7 @@ mod unique;
 mod value;
 mod verdict;
 
+pub use blocks::Blocks;
 pub use coordinates::Coordinates;
 pub use dead_letter::DeadLetter;
 pub use decoder::EventDecoder;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use crossbeam_channel::{Receiver, never};
 use twinlane_delivery::Ticket;
 use twinlane_pipeline::{Action, LaneName, Plan};
-use twinlane_record::{Envelope, Verdict, headers};
+use twinlane_record::{Blocks, Envelope, Verdict, headers};
 
 use crate::{Answers, Error, Finding, Read, Settled, Sources, Unread, Verdicts, Work, answer::Target};
 
@@ -33,6 +33,8 @@ pub struct Router {
     ways: Vec<Way>,
     answers: Answers,
     timings: bool,
+    /// What is written for each event.
+    blocks: Blocks,
     done: Receiver<()>,
 }
 
@@ -59,7 +61,7 @@ impl Router {
             })
         };
         let ways = plan.routes.iter().map(way).collect::<Result<_, Error>>()?;
-        Ok(Self { lane, owns_rest, sources, ways, answers, timings: false, done: never() })
+        Ok(Self { lane, owns_rest, sources, ways, answers, timings: false, blocks: Blocks::default(), done: never() })
     }
 
     /// Whether events take the moments of their way along; see [`StageOptions::timings`](crate::StageOptions::timings).
@@ -72,11 +74,11 @@ impl Router {
         if self.owns_rest { settled() } else { Settled { ticket, verdict: Verdict::Elsewhere, output: None } }
     }
 
-    fn forward(&self, read: Read<'_>, route: &Bytes, to: &Target) -> Settled {
+    /// On its source topic an event's `place` is its name.
+    fn forward(&self, read: Read<'_>, place: Bytes, route: &Bytes, to: &Target) -> Settled {
         let event = read.event;
         let mut carried = event.headers.without_reserved();
-        // On its source topic an event's place is its name.
-        let place = Bytes::from(event.at.to_string());
+        carried.0.reserve(6);
         carried.push(headers::EVENT_ID, place.clone());
         carried.push(headers::ROUTE, route.clone());
         carried.push(headers::LANE, self.lane.as_str().as_bytes());
@@ -106,7 +108,10 @@ impl Work for Router {
             Ok(None) => self.rest(ticket, skipped),
             Ok(Some(route)) => match &self.ways[route] {
                 Way::Skip => self.rest(ticket, skipped),
-                Way::Forward { route, to } => self.forward(read, route, to),
+                Way::Forward { route, to } => {
+                    let place = self.blocks.print(&event.at);
+                    self.forward(read, place, route, to)
+                },
                 Way::Elsewhere => Settled { ticket, verdict: Verdict::Elsewhere, output: None },
             },
         });
