@@ -8,6 +8,7 @@ mod consumer;
 mod context;
 mod error;
 mod fail_point;
+mod fetched;
 mod headers;
 mod lag;
 mod membership;

@@ -22,7 +22,8 @@ use twinlane_record::{Blocks, Coordinates, Envelope};
 use crate::{
     Connection, Error,
     error::{self, is_authorisation},
-    message, pause,
+    message::Message,
+    pause,
 };
 
 /// Where a [`Reader`] begins.
@@ -319,7 +320,7 @@ fn opening(source: KafkaError) -> Error {
 }
 
 fn owned(message: &BorrowedMessage<'_>) -> Envelope {
-    message::copied(message, message.topic().into(), &mut Blocks::of_one())
+    Message::from(message).copied(message.topic().into(), &mut Blocks::of_one())
 }
 
 #[cfg(test)]
