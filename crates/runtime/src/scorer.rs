@@ -329,11 +329,7 @@ impl Scorer {
         if let Some(at) = self.models[..serving].iter().position(|models| models.sessions.is_idle()) {
             let former = self.models.remove(at);
             // Their memory is given back here; on a GPU that takes a while.
-            let farewell = move || {
-                drop(former);
-                twinlane_inference::give_back();
-            };
-            let ends = std::thread::Builder::new().name("models-farewell".into()).spawn(farewell);
+            let ends = std::thread::Builder::new().name("models-farewell".into()).spawn(move || drop(former));
             ends.expect("the system can start a thread");
         }
     }
