@@ -74,6 +74,8 @@ FROM ${RUNTIME_IMAGE} AS runtime
 COPY --from=toolchain /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY schemas /schemas
 COPY pipelines/commerce /pipelines/commerce
+# ONNX Runtime gathers telemetry unless told not to before it is loaded; the programs tell it, too.
+ENV ORT_DISABLE_TELEMETRY=1
 # A number, so that Kubernetes sees that it is not root. Nothing is written: the root file system may be read-only.
 USER 65532:65532
 

@@ -35,6 +35,6 @@ pub use error::{Error, RunError};
 pub use load::{ModelSource, check_contract};
 pub use memory::give_back;
 pub use model::{Answer, Model};
-pub use onnx_runtime::OnnxRuntime;
+pub use onnx_runtime::{OnnxRuntime, without_telemetry};
 pub use sessions::{Ran, Results, Running, Runs, Sessions};
 pub use threads::default_threads;
