@@ -37,11 +37,14 @@ ENV CARGO_INCREMENTAL=0 CARGO_PROFILE_RELEASE_DEBUG=none CARGO_PROFILE_RELEASE_S
 ENV PACKAGES="-p twinlane-router -p twinlane-precision-worker -p twinlane-throughput-worker -p twinlane-cli \
 -p twinlane-replay -p xtask"
 COPY --from=recipe /build/recipe.json recipe.json
+# Kernels for ARM have pages of 4 or 64 KiB, and jemalloc must know the largest: docs/decisions/0014-jemalloc.md.
 # hadolint ignore=SC2086
-RUN cargo chef cook --locked --release --recipe-path recipe.json $PACKAGES
+RUN case "$(uname -m)" in aarch64) export JEMALLOC_SYS_WITH_LG_PAGE=16 ;; esac \
+    && cargo chef cook --locked --release --recipe-path recipe.json $PACKAGES
 COPY . .
 # hadolint ignore=SC2086
-RUN cargo build --locked --release $PACKAGES \
+RUN case "$(uname -m)" in aarch64) export JEMALLOC_SYS_WITH_LG_PAGE=16 ;; esac \
+    && cargo build --locked --release $PACKAGES \
     && mkdir /programs \
     && for program in router precision-worker throughput-worker twinlane reference-events xtask; do \
         cp "target/release/$program" /programs/ || exit 1; \
@@ -74,6 +77,8 @@ FROM ${RUNTIME_IMAGE} AS runtime
 COPY --from=toolchain /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
 COPY schemas /schemas
 COPY pipelines/commerce /pipelines/commerce
+# ONNX Runtime gathers telemetry unless told not to before it is loaded; the programs tell it, too.
+ENV ORT_DISABLE_TELEMETRY=1
 # A number, so that Kubernetes sees that it is not root. Nothing is written: the root file system may be read-only.
 USER 65532:65532
 

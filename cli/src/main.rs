@@ -23,6 +23,7 @@ use twinlane_service::Failure;
 use crate::arguments::{Arguments, Command, SchemasCommand, TopicsCommand};
 
 fn main() -> ExitCode {
+    twinlane_inference::without_telemetry();
     let ended = match Arguments::parse().command {
         Command::Check(arguments) => check::check(&arguments),
         Command::Schema => printed(|out| writeln!(out, "{}", twinlane_pipeline::json_schema())),

@@ -39,6 +39,17 @@ fn the_reference_pipeline_passes_its_check() {
 }
 
 #[test]
+fn nothing_is_gathered_for_anybody() {
+    let home = tempfile::tempdir().expect("a folder");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_twinlane"));
+    command.args(["check", "pipelines/commerce"]).current_dir(repository());
+    command.env("HOME", home.path()).env_remove("XDG_CACHE_HOME").env_remove("ORT_DISABLE_TELEMETRY");
+    assert!(command.status().expect("twinlane starts").success());
+    let left: Vec<_> = std::fs::read_dir(home.path()).expect("a folder").collect();
+    assert!(left.is_empty(), "ONNX Runtime's telemetry, or whose is this: {left:?}");
+}
+
+#[test]
 fn the_readme_shows_the_examples_files_as_they_are() {
     let read = |file: &str| std::fs::read_to_string(repository().join(file)).expect(file);
     let readme = read("README.md");

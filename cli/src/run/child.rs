@@ -112,8 +112,8 @@ impl Child {
         let mut command = Command::new(&program.path);
         command.args(&program.flags);
         let coloured = io::stderr().is_terminal();
-        if !coloured {
-            command.env("NO_COLOR", "1");
+        if coloured {
+            command.env("CLICOLOR_FORCE", "1");
         }
         let name = program.name;
         Self::spawn(name, command, move |line: &str| {

@@ -33,6 +33,6 @@ pub use batcher::{Batch, Batcher};
 pub use error::{Error, RunError};
 pub use load::{ModelSource, check_contract};
 pub use model::{Answer, Model};
-pub use onnx_runtime::OnnxRuntime;
+pub use onnx_runtime::{OnnxRuntime, without_telemetry};
 pub use sessions::{Ran, Results, Running, Runs, Sessions};
 pub use threads::default_threads;

@@ -22,6 +22,17 @@ const SYSTEM_LIBRARY: &str = "libonnxruntime.so";
 /// ONNX Runtime allows one environment per process, ever.
 static LOADED: Mutex<Option<OnnxRuntime>> = Mutex::new(None);
 
+/// Keeps ONNX Runtime from gathering telemetry: its builds for Linux begin with it, a device's id and a data base in the
+/// user's cache folder for uploads, before a program can tell them not to. For the first line of `main`.
+#[expect(
+    unsafe_code,
+    reason = "the environment may be changed by whoever knows that no other thread reads it"
+)]
+pub fn without_telemetry() {
+    // SAFETY: as the first thing that `main` does, it is done while there is no other thread.
+    unsafe { std::env::set_var("ORT_DISABLE_TELEMETRY", "1") }
+}
+
 impl OnnxRuntime {
     /// Loads the library; `None` means the system's. A second call returns what the first one loaded.
     pub fn load(library: Option<&Path>) -> Result<Self, Error> {

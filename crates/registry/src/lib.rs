@@ -2,10 +2,13 @@
 //! has. Every call blocks, for no longer than [`Client::LIMIT`]; whoever must not wait calls from a thread of their own.
 //! Texts go in and out: what a schema means is for the reader of records to say.
 
+mod carrier;
 mod client;
 mod error;
+mod tls;
 mod transport;
 
+pub use carrier::Carrier;
 pub use client::{Client, Schema, Version, value_subject};
 pub use error::Error;
 pub use transport::Options;

@@ -1,16 +1,12 @@
 //! HTTP with one user, one certificate authority and one time limit.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::de::DeserializeOwned;
-use ureq::{
-    Agent,
-    http::Response,
-    tls::{Certificate, PemItem, RootCerts, TlsConfig, TlsProvider, parse_pem},
-};
+use ureq::{Agent, http::Response};
 
-use crate::{Error, Result};
+use crate::{Error, Result, tls::trust};
 
 /// How a registry is reached.
 #[derive(Clone, Default)]
@@ -65,7 +61,9 @@ impl Transport {
             return Err(Error::Settings(what.into()));
         }
         let tls = match scheme {
-            "https" => Some(tls(options.authorities.as_deref())?),
+            "https" => {
+                Some(trust("registry.ca_file", options.authorities.as_deref()).map_err(Error::Settings)?)
+            }
             "http" => None,
             _ => return Err(Error::Settings(format!("registry.url `{url}`: neither http nor https"))),
         };
@@ -136,36 +134,6 @@ impl Transport {
             _ => Error::Unwell { url, status, message },
         })
     }
-}
-
-fn tls(authorities: Option<&[u8]>) -> Result<TlsConfig> {
-    let roots: Vec<Certificate<'static>> = match authorities {
-        Some(pem) => {
-            let items: std::result::Result<Vec<_>, _> = parse_pem(pem).collect();
-            let items = items.map_err(|e| Error::Settings(format!("registry.ca_file: {e}")))?;
-            let certificates = items.into_iter().filter_map(|item| match item {
-                PemItem::Certificate(certificate) => Some(certificate),
-                _ => None,
-            });
-            certificates.collect()
-        }
-        None => {
-            let found = rustls_native_certs::load_native_certs().certs;
-            found.iter().map(|der| Certificate::from_der(der).to_owned()).collect()
-        }
-    };
-    if roots.is_empty() {
-        let what = match authorities {
-            Some(_) => "registry.ca_file holds no certificate; give a PEM file",
-            None => "this system has no certificates to believe; give registry.ca_file",
-        };
-        return Err(Error::Settings(what.into()));
-    }
-    Ok(TlsConfig::builder()
-        .provider(TlsProvider::Rustls)
-        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
-        .root_certs(RootCerts::Specific(Arc::new(roots)))
-        .build())
 }
 
 #[cfg(test)]

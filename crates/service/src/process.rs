@@ -50,6 +50,7 @@ const STOP_LIMIT: Duration = Duration::from_secs(15);
 
 /// The whole of a service's `main`.
 pub fn main(role: Role) -> ExitCode {
+    twinlane_inference::without_telemetry();
     let about = match role {
         Role::Router => "Routes events of a pipeline's mixed topics to its lanes, exactly once.",
         Role::Worker(LaneName::Precision) => "Scores a pipeline's precision lane, exactly once.",

@@ -4,6 +4,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt::Write as _,
+    io::IsTerminal as _,
     net::IpAddr,
     path::PathBuf,
 };
@@ -254,6 +255,13 @@ pub(crate) fn log_filter() -> Option<String> {
     variable("RUST_LOG")
 }
 
+/// Whether log lines are coloured: on a terminal, or where who passes them on to one says so; never with `NO_COLOR`.
+pub(crate) fn coloured() -> bool {
+    let wanted =
+        std::io::stderr().is_terminal() || variable("CLICOLOR_FORCE").is_some_and(|forced| forced != "0");
+    wanted && variable("NO_COLOR").is_none()
+}
+
 /// The library that `ORT_DYLIB_PATH` names, if any.
 pub(crate) fn ort_dylib_path() -> Option<PathBuf> {
     variable("ORT_DYLIB_PATH").map(PathBuf::from)
@@ -264,7 +272,7 @@ fn host_name() -> Option<String> {
 }
 
 #[expect(clippy::disallowed_methods, reason = "this module is where the environment is read")]
-fn variable(name: &str) -> Option<String> {
+pub(crate) fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|v| !v.is_empty())
 }
 

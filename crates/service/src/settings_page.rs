@@ -42,6 +42,7 @@ const ELSEWHERE: &str = "
 | Variable | Meaning |
 |---|---|
 | `RUST_LOG` | Which log lines are written, as of `tracing_subscriber`: `info,ort=warn` by default; `debug`, `twinlane_kafka=debug` |
+| `NO_COLOR` | Log lines are plain on a terminal, too; elsewhere they always are |
 | `ORT_DYLIB_PATH` | ONNX Runtime's shared library, where the setting `onnxruntime` is absent |
 | `HOSTNAME` | The number at its end is the ordinal (`precision-worker-3`), where the setting `ordinal` is absent |
 ";

@@ -1,9 +1,11 @@
 //! Where traces go: OTLP over HTTP, in batches from a thread of its own, off by default.
 
+mod transport;
+
 use std::time::Duration;
 
 use opentelemetry::{KeyValue, global};
-use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig as _};
+use opentelemetry_otlp::{Protocol, SpanExporter, WithExportConfig as _, WithHttpConfig as _};
 use opentelemetry_sdk::{
     Resource,
     propagation::TraceContextPropagator,
@@ -13,12 +15,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::Failure;
+use transport::Transport;
 
 /// The `[traces]` section: OpenTelemetry spans of sampled events.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Traces {
-    /// Address of an OTLP receiver that speaks HTTP, e.g. `http://localhost:4318`. Without it nothing is traced, at no cost.
+    /// Address of an OTLP receiver that speaks HTTP, e.g. `http://localhost:4318`, or HTTPS. Without it nothing is traced, at no cost.
     /// The standard's own variables (`OTEL_EXPORTER_OTLP_HEADERS` and others) say the rest.
     pub otlp: Option<String>,
     /// Share of the events without a `traceparent` header that begin a trace, 0 to 1. One that comes with the header is
@@ -65,6 +68,7 @@ impl Traces {
             .with_http()
             .with_protocol(Protocol::HttpBinary)
             .with_endpoint(&endpoint)
+            .with_http_client(Transport::new(otlp).map_err(invalid)?)
             .build()
             .map_err(|error| {
                 invalid(format!("`otlp` is `{otlp}`: {error}; it is an address like http://localhost:4318"))
@@ -102,7 +106,9 @@ mod tests {
     #[test]
     fn what_cannot_be_is_refused_by_name() {
         assert!(refused("http://localhost:4318", 1.5).contains("from 0 to 1"));
-        let refused = refused("not an address", 0.5);
-        assert!(refused.contains("http://localhost:4318"), "{refused}");
+        for wrong in ["http://not an address", "localhost:4318", "ftp://localhost"] {
+            let refused = refused(wrong, 0.5);
+            assert!(refused.contains("http://localhost:4318"), "{refused}");
+        }
     }
 }
