@@ -25,7 +25,6 @@ use crate::{
     consumer::{Client, listed, log, named, with_assignment},
     error::{is_authorisation, is_missing},
     fail_point,
-    fetched::Records,
     lag::Committed,
     membership::Member,
     metric_names, pause,
@@ -80,8 +79,6 @@ pub(crate) struct Context {
     /// A partition was held alone, and may be paused.
     pub(crate) some_held: AtomicBool,
     pub(crate) remade: Remade,
-    /// Where the records of the partitions go, while somebody takes them.
-    records: Mutex<Option<Records>>,
     /// Up to where this process has committed, by itself and for certain.
     passed: Arc<Mutex<HashMap<TopicPartition, i64>>>,
     /// Up to where the group has committed, whoever did it: for the lag.
@@ -157,7 +154,6 @@ impl Context {
             intake: Arc::default(),
             some_held: AtomicBool::new(false),
             remade: Remade::default(),
-            records: Mutex::default(),
             passed: Arc::default(),
             group_committed: Committed::default(),
             held: Mutex::default(),
@@ -186,7 +182,6 @@ impl Context {
             intake: self.intake.clone(),
             some_held: AtomicBool::new(false),
             remade: Remade::default(),
-            records: Mutex::default(),
             passed: self.passed.clone(),
             group_committed: Committed::default(),
             held: Mutex::default(),
@@ -264,7 +259,6 @@ impl Context {
         // The stage opens the epochs before the first record can arrive.
         self.held().extend(partitions);
         self.tell(Inbound::Assigned(read));
-        self.forward(client, &named(&offsets));
         let assigned = client.incremental_assign(&offsets).and_then(|()| {
             let intake = self.intake();
             client.pause(&not_read)?;
@@ -415,18 +409,6 @@ impl Context {
             _ => "sign in to the brokers and consume".into(),
         };
         Error::Unauthorised { what, code }
-    }
-
-    pub(crate) fn records(&self) -> MutexGuard<'_, Option<Records>> {
-        // It is set in one step, so it is whole whatever panicked.
-        self.records.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Before partitions are assigned: see [`crate::fetched`].
-    pub(crate) fn forward(&self, client: &BaseConsumer<Context>, partitions: &[TopicPartition]) {
-        if let Some(records) = *self.records() {
-            records.forward(client, partitions);
-        }
     }
 
     pub(crate) fn topics(&self) -> Vec<&str> {

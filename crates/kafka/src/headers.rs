@@ -3,19 +3,16 @@
 
 use std::ffi::CStr;
 
-use rdkafka::{
-    bindings as ffi,
-    types::{RDKafkaMessage, RDKafkaRespErr},
-};
+use rdkafka::{bindings as ffi, message::BorrowedMessage, types::RDKafkaRespErr};
 use twinlane_record::{Blocks, Header, HeaderName, Headers};
 
 /// All headers, in order. What is not UTF-8 in a name is replaced, values are kept as they are.
 #[expect(unsafe_code, reason = "rdkafka's iterator panics on names that are not UTF-8")]
-pub(crate) fn read(message: &RDKafkaMessage, blocks: &mut Blocks) -> Headers {
+pub(crate) fn read(message: &BorrowedMessage<'_>, blocks: &mut Blocks) -> Headers {
     let mut all = Vec::new();
     let mut headers = std::ptr::null_mut();
     // SAFETY: the message lives as long as the borrow, and owns its headers.
-    let found = unsafe { ffi::rd_kafka_message_headers(message, &mut headers) };
+    let found = unsafe { ffi::rd_kafka_message_headers(message.ptr(), &mut headers) };
     if found != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
         return Headers::default();
     }
@@ -30,8 +27,8 @@ pub(crate) fn read(message: &RDKafkaMessage, blocks: &mut Blocks) -> Headers {
         // SAFETY: librdkafka gives a name that ends with a zero, and `size` bytes of value unless it is null;
         // both are copied before the message goes.
         let (name, value) = unsafe {
-            let value =
-                (!value.is_null()).then(|| blocks.copy(std::slice::from_raw_parts(value.cast::<u8>(), size)));
+            let value = (!value.is_null())
+                .then(|| blocks.copy(std::slice::from_raw_parts(value.cast::<u8>(), size)));
             (HeaderName::from(CStr::from_ptr(name)), value)
         };
         all.push(Header { name, value });

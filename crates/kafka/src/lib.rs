@@ -8,7 +8,6 @@ mod consumer;
 mod context;
 mod error;
 mod fail_point;
-mod fetched;
 mod headers;
 mod lag;
 mod membership;

@@ -8,20 +8,19 @@ use std::{
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use rdkafka::{
-    ClientConfig, Message as _, Offset, TopicPartitionList, consumer::Consumer as _, error::KafkaError,
-    types::RDKafkaErrorCode,
+    ClientConfig, Message, Offset, TopicPartitionList, consumer::Consumer as _, error::KafkaError,
+    message::BorrowedMessage, types::RDKafkaErrorCode,
 };
 use twinlane_delivery::TopicPartition;
-use twinlane_record::Blocks;
+use twinlane_record::{Blocks, Envelope};
 
 use crate::{
     Error, Inbound,
     consumer::{Client, Command, join, listed, named},
     context::{ASK_AGAIN, Intake, SETTLE},
     error::{is_authorisation, is_missing},
-    fetched::Fetched,
     membership::Current,
-    pause,
+    message, pause,
     start::Starts,
 };
 
@@ -31,8 +30,6 @@ const GULP: usize = 256;
 /// outside of the stage's budget.
 const GULP_BYTES: usize = 1 << 20;
 const POLL: Duration = Duration::from_millis(50);
-/// Between two times that partitions are forwarded while nothing comes.
-const FORWARD_AGAIN: Duration = Duration::from_secs(1);
 /// Between two questions whether the stage wants records again.
 const HELD: Duration = Duration::from_millis(1);
 /// Between two questions for a topic that is missing, and how long each may take.
@@ -47,11 +44,7 @@ const RIVAL: usize = 3;
 /// What the thread owns.
 pub(crate) struct Poller {
     client: Arc<Client>,
-    /// Its records.
-    fetched: Fetched,
-    /// When partitions were last forwarded, whether they needed it or not.
-    forwarded_at: Instant,
-    /// The same client, for all who use it.
+    /// The same, for all who use it.
     current: Current,
     /// For building it anew.
     config: ClientConfig,
@@ -80,11 +73,8 @@ impl Poller {
         orders: Receiver<Command>,
         missing_grace: Duration,
     ) -> Self {
-        let client = current.get();
         Self {
-            fetched: Fetched::of(client.clone()),
-            forwarded_at: Instant::now(),
-            client,
+            client: current.get(),
             current,
             config,
             fenced_at: Vec::new(),
@@ -130,61 +120,46 @@ impl Poller {
         let _ = self.inbound.send(Inbound::Closed);
     }
 
-    /// Serves the client, takes records until there are none or enough, and hands them over. False: the stage is gone.
+    /// Polls until there is nothing or enough, and hands it over. False: the stage is gone.
     fn gulp(&mut self) -> bool {
-        while let Some(polled) = self.client.clone().poll(Duration::ZERO) {
-            let event = match polled {
-                Err(error) => self.classify(error),
-                // None should: records have a queue of their own. Nobody knows where this one belongs between them.
-                Ok(message) => {
-                    tracing::error!(
-                        topic = message.topic(),
-                        offset = message.offset(),
-                        "a record came astray; reading again"
-                    );
-                    Some(Inbound::Reread)
-                }
-            };
-            if let Some(event) = event {
-                return self.inbound.send(event).is_ok();
-            }
-        }
+        let client = self.client.clone();
         let mut records = Vec::new();
-        let (mut bytes, mut patience, mut failed) = (0, POLL, None);
-        while records.len() < GULP && bytes < GULP_BYTES && failed.is_none() {
-            let Self { fetched, topics, blocks, .. } = self;
-            let taken = fetched.take(patience, |message| match message {
-                Ok(message) => {
-                    let record = message.copied(shared(topics, message.topic()), blocks);
+        let mut bytes = 0;
+        let mut patience = POLL;
+        while records.len() < GULP && bytes < GULP_BYTES {
+            match client.poll(patience) {
+                Some(Ok(message)) => {
+                    let record = self.envelope(&message);
                     bytes += record.size();
                     records.push(record);
+                    patience = Duration::ZERO;
                 }
-                Err(error) => drop(failed.get_or_insert(error)),
-            });
-            patience = Duration::ZERO;
-            if taken == 0 {
-                break;
+                Some(Err(error)) => {
+                    if let Some(event) = self.classify(error) {
+                        return self.inbound.send(event).is_ok();
+                    }
+                    break;
+                }
+                // Also after a rebalance was served, so this does not mean that the topics are empty.
+                None => break,
             }
         }
-        if let Some(event) = failed.and_then(|error| self.classify(error)) {
-            return self.inbound.send(event).is_ok();
-        }
-        if records.is_empty() {
-            self.forward_again();
-        }
         // What was fetched from a topic that was made anew comes after its first records.
-        let remade = self.client.context().remade.topics();
+        let remade = client.context().remade.topics();
         records.retain(|record| remade.is_empty() || !remade.contains(&*record.at.topic));
         drop(remade);
         records.is_empty() || self.inbound.send(Inbound::Records(records)).is_ok()
     }
 
-    /// Nothing comes: perhaps because a partition came back faster than librdkafka could let it go.
-    fn forward_again(&mut self) {
-        if self.forwarded_at.elapsed() >= FORWARD_AGAIN {
-            self.forwarded_at = Instant::now();
-            self.fetched.forward(&self.client.context().held());
-        }
+    fn envelope(&mut self, message: &BorrowedMessage<'_>) -> Envelope {
+        let name = message.topic();
+        let known = self.topics.iter().find(|topic| ***topic == *name).cloned();
+        let topic = known.unwrap_or_else(|| {
+            let topic: Arc<str> = name.into();
+            self.topics.push(topic.clone());
+            topic
+        });
+        message::copied(message, topic, &mut self.blocks)
     }
 
     /// An event for the stage, or `None` for what heals by itself.
@@ -247,7 +222,6 @@ impl Poller {
         }
         let client = join(&self.config, context.anew())?;
         self.current.replace(client.clone());
-        self.fetched = Fetched::of(client.clone());
         let former = std::mem::replace(&mut self.client, client);
         self.cut_off = false;
         // Ending takes it a while, so that happens here, and not where somebody lets go of it last.
@@ -353,10 +327,9 @@ impl Poller {
             again.add_partition_offset(element.topic(), element.partition(), offset)?;
         }
         if again.count() > 0 {
-            let context = self.client.context();
             self.client.incremental_unassign(&again)?;
-            context.forward(&self.client, &named(&again));
             self.client.incremental_assign(&again)?;
+            let context = self.client.context();
             let intake = context.intake();
             if *intake == Intake::Paused {
                 self.client.pause(&again)?;
@@ -374,14 +347,4 @@ impl Poller {
             let _ = client.poll(POLL);
         }
     }
-}
-
-/// A topic's name, allocated once for all its records.
-fn shared(topics: &mut Vec<Arc<str>>, name: &str) -> Arc<str> {
-    let known = topics.iter().find(|topic| ***topic == *name).cloned();
-    known.unwrap_or_else(|| {
-        let topic: Arc<str> = name.into();
-        topics.push(topic.clone());
-        topic
-    })
 }

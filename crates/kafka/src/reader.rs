@@ -22,8 +22,7 @@ use twinlane_record::{Blocks, Coordinates, Envelope};
 use crate::{
     Connection, Error,
     error::{self, is_authorisation},
-    message::Message,
-    pause,
+    message, pause,
 };
 
 /// Where a [`Reader`] begins.
@@ -320,7 +319,7 @@ fn opening(source: KafkaError) -> Error {
 }
 
 fn owned(message: &BorrowedMessage<'_>) -> Envelope {
-    Message::from(message).copied(message.topic().into(), &mut Blocks::of_one())
+    message::copied(message, message.topic().into(), &mut Blocks::of_one())
 }
 
 #[cfg(test)]
