@@ -27,8 +27,8 @@ pub(crate) fn read(message: &BorrowedMessage<'_>, blocks: &mut Blocks) -> Header
         // SAFETY: librdkafka gives a name that ends with a zero, and `size` bytes of value unless it is null;
         // both are copied before the message goes.
         let (name, value) = unsafe {
-            let value = (!value.is_null())
-                .then(|| blocks.copy(std::slice::from_raw_parts(value.cast::<u8>(), size)));
+            let value =
+                (!value.is_null()).then(|| blocks.copy(std::slice::from_raw_parts(value.cast::<u8>(), size)));
             (HeaderName::from(CStr::from_ptr(name)), value)
         };
         all.push(Header { name, value });

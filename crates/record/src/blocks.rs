@@ -45,7 +45,8 @@ mod tests {
     fn values_of_any_size_are_what_they_were_when_blocks_have_gone_by() {
         let mut blocks = Blocks::default();
         let sizes = [0, 1, 100, BLOCK - 1, BLOCK, 3 * BLOCK, 0, 7];
-        let wanted: Vec<_> = sizes.iter().cycle().take(100).enumerate().map(|(i, &n)| vec![i as u8; n]).collect();
+        let wanted: Vec<_> =
+            sizes.iter().cycle().take(100).enumerate().map(|(i, &n)| vec![i as u8; n]).collect();
         let copies: Vec<_> = wanted.iter().map(|value| blocks.copy(value)).collect();
         assert_eq!(copies, wanted);
         assert_eq!(blocks.print(&format_args!("{}/{}", "t", 3)), "t/3");

@@ -61,7 +61,16 @@ impl Router {
             })
         };
         let ways = plan.routes.iter().map(way).collect::<Result<_, Error>>()?;
-        Ok(Self { lane, owns_rest, sources, ways, answers, timings: false, blocks: Blocks::default(), done: never() })
+        Ok(Self {
+            lane,
+            owns_rest,
+            sources,
+            ways,
+            answers,
+            timings: false,
+            blocks: Blocks::default(),
+            done: never(),
+        })
     }
 
     /// Whether events take the moments of their way along; see [`StageOptions::timings`](crate::StageOptions::timings).
@@ -111,7 +120,7 @@ impl Work for Router {
                 Way::Forward { route, to } => {
                     let place = self.blocks.print(&event.at);
                     self.forward(read, place, route, to)
-                },
+                }
                 Way::Elsewhere => Settled { ticket, verdict: Verdict::Elsewhere, output: None },
             },
         });

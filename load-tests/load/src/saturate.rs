@@ -243,12 +243,8 @@ fn transactions(
     let mut best: Option<(String, Pace)> = None;
     for window in WINDOWS.into_iter().chain(used) {
         let (records, size) = (drain.events.to_string(), window.to_string());
-        let mut arguments = vec![
-            ["--brokers", bootstrap],
-            ["--from", SOURCE],
-            ["--records", &records],
-            ["--window", &size],
-        ];
+        let mut arguments =
+            vec![["--brokers", bootstrap], ["--from", SOURCE], ["--records", &records], ["--window", &size]];
         let like = drain.workload.outputs();
         let to: Vec<_> = like.iter().map(|_| client::unique("limit")).collect();
         for (to, like) in to.iter().zip(like) {

@@ -138,9 +138,10 @@ pub(crate) fn samples(brokers: &str, topics: &[String]) -> Result<Vec<Sample>> {
     let (_, samples) = records(brokers, &names, |record| {
         seen += 1;
         (seen % every == 0 || seen == 1).then(|| {
-            let headers = record.headers().into_iter().fold(OwnedHeaders::new(), |headers, (key, value)| {
-                headers.insert(Header { key, value })
-            });
+            let headers = record
+                .headers()
+                .into_iter()
+                .fold(OwnedHeaders::new(), |headers, (key, value)| headers.insert(Header { key, value }));
             let topic = names.iter().position(|name| *name == record.topic()).unwrap_or_default();
             Sample { topic, value: record.value().unwrap_or_default().to_vec(), headers }
         })
