@@ -16,9 +16,10 @@
 /// What to ask next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Request {
-    /// Send every output and wait until the brokers have them.
+    /// Begin, and hand every output over.
     Produce,
-    /// Send the offsets, as a valid member of the group.
+    /// Send the offsets, as a valid member of the group, and wait until the brokers have them and every output: both are on
+    /// their way at once.
     SendOffsets,
     /// End the transaction: from here on it is not aborted by us.
     End,

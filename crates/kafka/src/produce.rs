@@ -11,20 +11,47 @@ use twinlane_record::Headers;
 
 use crate::Outgoing;
 
-/// Topic names as C reads them.
+/// The topics that were written, and how full their partitions' next batches are.
 #[derive(Default)]
-pub(crate) struct TopicNames(Vec<(Arc<str>, CString)>);
+pub(crate) struct Topics(Vec<Topic>);
 
-impl TopicNames {
-    fn of(&mut self, topic: &Arc<str>) -> Result<&CString, KafkaError> {
-        let at = match self.0.iter().position(|(known, _)| known == topic) {
+struct Topic {
+    topic: Arc<str>,
+    /// As C reads it.
+    name: CString,
+    /// By partition: bytes handed over since the client was last empty.
+    handed: Vec<usize>,
+}
+
+impl Topics {
+    fn of(&mut self, topic: &Arc<str>) -> Result<&mut Topic, KafkaError> {
+        let at = match self.0.iter().position(|known| known.topic == *topic) {
             Some(at) => at,
             None => {
-                self.0.push((topic.clone(), CString::new(&**topic)?));
+                let name = CString::new(&**topic)?;
+                self.0.push(Topic { topic: topic.clone(), name, handed: Vec::new() });
                 self.0.len() - 1
             }
         };
-        Ok(&self.0[at].1)
+        Ok(&mut self.0[at])
+    }
+
+    /// Counts a record into its partition's next batch; false where that has no room for it, and nothing is counted.
+    pub(crate) fn fill(&mut self, record: &Outgoing, batch_bytes: usize) -> Result<bool, KafkaError> {
+        let handed = &mut self.of(&record.topic)?.handed;
+        let partition = record.partition as usize;
+        if handed.len() <= partition {
+            handed.resize(partition + 1, 0);
+        }
+        let (filled, size) = (&mut handed[partition], record.wire_size());
+        let has_room = *filled == 0 || *filled + size <= batch_bytes;
+        *filled += if has_room { size } else { 0 };
+        Ok(has_room)
+    }
+
+    /// The client is empty.
+    pub(crate) fn emptied(&mut self) {
+        self.0.iter_mut().for_each(|topic| topic.handed.fill(0));
     }
 }
 
@@ -32,11 +59,11 @@ impl TopicNames {
 #[expect(unsafe_code, reason = "rdkafka's send costs an allocation a header and one for the topic")]
 pub(crate) fn produce(
     client: *mut RDKafka,
-    names: &mut TopicNames,
+    topics: &mut Topics,
     record: &Outgoing,
     headers: &Headers,
 ) -> Result<(), KafkaError> {
-    let topic = names.of(&record.topic)?;
+    let topic = &topics.of(&record.topic)?.name;
     let (key, key_size) = parts(record.key.as_deref());
     let (value, value_size) = parts(record.value.as_deref());
     // SAFETY: librdkafka copies names and values, which live until it returns; the list is ours until `producev` takes it.
@@ -85,4 +112,30 @@ pub(crate) fn produce(
 /// A null pointer is no value, which differs from one of no bytes.
 fn parts(bytes: Option<&[u8]>) -> (*const std::ffi::c_void, usize) {
     bytes.map_or((std::ptr::null(), 0), |bytes| (bytes.as_ptr().cast(), bytes.len()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_is_full_when_its_batch_is_and_the_others_are_not() {
+        let record = |partition, bytes: usize| Outgoing {
+            topic: "t".into(),
+            partition,
+            key: None,
+            value: Some(vec![0; bytes].into()),
+            headers: Headers::default(),
+            timestamp_ms: None,
+        };
+        let batch = 2 * record(0, 100).wire_size();
+        let mut topics = Topics::default();
+        let mut fill = |record: &Outgoing| topics.fill(record, batch).expect("a topic's name");
+        assert!(fill(&record(0, 100)) && fill(&record(0, 100)));
+        assert!(!fill(&record(0, 0)), "it is full");
+        assert!(fill(&record(5, batch)), "one that is larger than a batch has one of its own");
+        assert!(!fill(&record(5, 0)));
+        topics.emptied();
+        assert!(topics.fill(&record(0, 100), batch).expect("a topic's name"));
+    }
 }

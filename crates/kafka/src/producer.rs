@@ -25,7 +25,7 @@ use crate::{
     consumer::log,
     error::{self, is_authorisation, is_missing, is_refusal, is_retriable},
     pause,
-    produce::{TopicNames, produce},
+    produce::{Topics, produce},
     sign_in::Heard,
 };
 
@@ -85,7 +85,9 @@ impl ProducerContext for Deliveries {
 
 pub(crate) struct Producer {
     pub(crate) client: ThreadedProducer<Deliveries>,
-    names: TopicNames,
+    topics: Topics,
+    /// What librdkafka puts into one batch of a partition at most.
+    batch_bytes: usize,
     pub(crate) calls: Calls,
     pub(crate) failures: Arc<Failures>,
     /// How long a transaction may be open, as the broker was told.
@@ -114,6 +116,8 @@ impl Producer {
         let config = connection.producer_config(&options.stage, id, options.max_batch_bytes);
         let lifetime = config.get("transaction.timeout.ms").and_then(|ms| ms.parse().ok());
         let lifetime = lifetime.map_or(LIFETIME, Duration::from_millis);
+        let batch_bytes = config.get("batch.size").and_then(|bytes| bytes.parse().ok());
+        let batch_bytes = batch_bytes.unwrap_or(options.max_batch_bytes);
         let mut fenced = 0;
         loop {
             let client: ThreadedProducer<Deliveries> =
@@ -125,8 +129,8 @@ impl Producer {
                 match client.init_transactions(INIT_SLICE) {
                     Ok(()) => {
                         let calls = Calls::of(client.clone());
-                        let names = TopicNames::default();
-                        return Ok(Some(Self { client, names, calls, failures, lifetime }));
+                        let topics = Topics::default();
+                        return Ok(Some(Self { client, topics, batch_bytes, calls, failures, lifetime }));
                     }
                     Err(error) if is_retriable(&error) => {
                         if let Some(refused) = failures.heard.failure(&config) {
@@ -158,9 +162,21 @@ impl Producer {
         ends.expect("the system can start a thread");
     }
 
+    /// Counts a record into its partition's next batch; false where that is full: flush first. librdkafka has one batch of a
+    /// partition on its way at a time, and while the next is ready its thread does not wait for the answer but asks, again
+    /// and again, as fast as a core can.
+    pub(crate) fn fill(&mut self, record: &Outgoing) -> Result<bool, KafkaError> {
+        self.topics.fill(record, self.batch_bytes)
+    }
+
+    /// Everything that was handed over is delivered or failed.
+    pub(crate) fn emptied(&mut self) {
+        self.topics.emptied();
+    }
+
     /// Hands a record over, with these headers instead of its own.
     pub(crate) fn send(&mut self, record: &Outgoing, headers: &Headers) -> Result<(), KafkaError> {
-        produce(self.client.client().native_ptr(), &mut self.names, record, headers)
+        produce(self.client.client().native_ptr(), &mut self.topics, record, headers)
     }
 
     /// rdkafka's own `flush` polls in steps of 100 ms, which would be the floor of every commit. The C

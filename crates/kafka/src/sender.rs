@@ -31,7 +31,7 @@ use crate::{
     consumer::log,
     error::{self, is_authorisation, is_fenced, is_refusal, is_retriable},
     pause,
-    produce::{TopicNames, produce},
+    produce::{Topics, produce},
 };
 
 /// Who sends.
@@ -166,7 +166,7 @@ impl Sender {
     }
 
     fn produce(&self, records: &[&Outgoing]) -> Result<(), Stop> {
-        let (client, mut names) = (self.producer.client().native_ptr(), TopicNames::default());
+        let (client, mut names) = (self.producer.client().native_ptr(), Topics::default());
         for record in records {
             loop {
                 match produce(client, &mut names, record, &record.headers) {

@@ -297,9 +297,9 @@ impl Worker {
         match request {
             Request::Produce => {
                 self.producer.failures.forget();
+                self.producer.emptied();
                 self.call(&Call::Begin, self.patience, "begin")?;
-                window.outputs().try_for_each(|output| self.produce(output))?;
-                self.flush()
+                window.outputs().try_for_each(|output| self.produce(output))
             }
             // From here on the broker decides whether we still own the partitions, by generation. It cannot know that
             // one was lost and came back, so nothing of a cancelled window gets that far.
@@ -312,7 +312,19 @@ impl Worker {
                 // However often it is tried, it is the same claim of the same member: a later generation may have lost
                 // partitions and won them back.
                 let claim = Call::Offsets(Arc::new((offsets(window), metadata)));
-                self.call(&claim, self.patience, "offsets")
+                match self.call(&claim, self.patience, "offsets") {
+                    Ok(()) => self.flush(),
+                    Err(Stop::Abort(cause)) => {
+                        // The records were given up with the transaction. One that was refused by itself says more than it.
+                        let delivered = self.flush();
+                        let is_refused = self.producer.failures.beyond_repair().is_some();
+                        match delivered {
+                            Err(Stop::Abort(_)) if !is_refused => Err(Stop::Abort(cause)),
+                            delivered => delivered.and(Err(Stop::Abort(cause))),
+                        }
+                    }
+                    fatal => fatal,
+                }
             }
             Request::End => {
                 fail_point::pass("before_end");
@@ -353,6 +365,11 @@ impl Worker {
     }
 
     fn produce(&mut self, output: &Outgoing) -> Result<(), Stop> {
+        // What cannot be counted cannot be sent either, which says why.
+        if !self.producer.fill(output).unwrap_or(true) {
+            self.flush()?;
+            let _ = self.producer.fill(output);
+        }
         loop {
             let headers = match self.options.timings {
                 true => output.timed_headers(SystemTime::now()),
@@ -380,7 +397,7 @@ impl Worker {
     }
 
     /// Waits until everything is acknowledged or something failed.
-    fn flush(&self) -> Result<(), Stop> {
+    fn flush(&mut self) -> Result<(), Stop> {
         // Within its lifetime librdkafka acknowledges a record or gives it up.
         let until = Instant::now() + self.producer.lifetime + FLUSH_GRACE;
         while self.producer.client.in_flight_count() > 0 {
@@ -394,6 +411,7 @@ impl Worker {
                 return Err(Stop::Abort("partitions_lost"));
             }
         }
+        self.producer.emptied();
         match self.producer.failures.count.load(Ordering::Relaxed) {
             0 => Ok(()),
             _ => Err(Stop::Abort("delivery")),
