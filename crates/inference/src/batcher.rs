@@ -40,6 +40,17 @@ struct Waiting<T> {
     row: Row,
 }
 
+impl<T> Queue<T> {
+    fn batch(&mut self, task: usize, size: usize) -> Batch<T> {
+        let mut batch = Batch { task, tags: Vec::with_capacity(size), rows: Vec::with_capacity(size) };
+        for waiting in self.waiting.drain(..size) {
+            batch.tags.push(waiting.tag);
+            batch.rows.push(waiting.row);
+        }
+        batch
+    }
+}
+
 impl<T> Batcher<T> {
     /// A batcher for tasks `0..tasks`, with at least one row and at most `max_batch` in a batch.
     pub fn new(tasks: usize, max_batch: usize) -> Self {
@@ -60,7 +71,7 @@ impl<T> Batcher<T> {
     /// batch is shared among them, since a session that is left idle answers nobody.
     ///
     /// The task that was served longest ago comes first, and among tasks that were never served the one whose
-    /// event has waited longest. So a task waits for at most one batch of each other task, however long their
+    /// event has waited longest. So a task waits for at most one turn of each other task, however long their
     /// queues are.
     pub fn next_for(&mut self, idle: usize) -> Option<Batch<T>> {
         let (task, queue) = self
@@ -71,14 +82,20 @@ impl<T> Batcher<T> {
             .min_by_key(|(served, arrival, ..)| (*served, *arrival))
             .map(|(_, _, task, queue)| (task, queue))?;
         let size = queue.waiting.len().div_ceil(idle.max(1)).min(self.max_batch);
-        let mut batch = Batch { task, tags: Vec::with_capacity(size), rows: Vec::with_capacity(size) };
-        for waiting in queue.waiting.drain(..size) {
-            batch.tags.push(waiting.tag);
-            batch.rows.push(waiting.row);
-        }
         self.turns += 1;
         queue.served = self.turns;
-        Some(batch)
+        Some(queue.batch(task, size))
+    }
+
+    /// Another full batch of this task, out of the same turn; `None` where the rest of it does not fill one for each of the
+    /// `idle` sessions.
+    ///
+    /// # Panics
+    /// If the batcher was not made for that task.
+    pub fn more_of(&mut self, task: usize, idle: usize) -> Option<Batch<T>> {
+        let queue = &mut self.queues[task];
+        let full = queue.waiting.len() >= idle.max(1) * self.max_batch;
+        full.then(|| queue.batch(task, self.max_batch))
     }
 
     /// Takes out what is not to be run any more, with its task, in the order in which it arrived.

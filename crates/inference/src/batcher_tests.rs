@@ -38,6 +38,19 @@ fn a_backlog_is_shared_among_idle_sessions() {
 }
 
 #[test]
+fn a_turn_goes_on_in_full_batches_as_long_as_others_have_theirs() {
+    let mut batcher = batcher(4);
+    (0..15).for_each(|tag| batcher.push(0, tag, row(tag)));
+    batcher.push(1, 100, row(100));
+    assert_eq!(batcher.next_for(2).unwrap().tags, [0, 1, 2, 3]);
+    assert_eq!(batcher.more_of(0, 2).unwrap().tags, [4, 5, 6, 7]);
+    assert_eq!(batcher.more_of(0, 2), None, "seven do not fill two batches");
+    assert_eq!(batcher.more_of(0, 1).unwrap().tags, [8, 9, 10, 11]);
+    assert_eq!(batcher.more_of(0, 1), None, "three fill none");
+    assert_eq!(batcher.next_for(1).unwrap().task, 1, "its turn is over");
+}
+
+#[test]
 fn a_flood_of_one_task_delays_another_by_one_batch() {
     let mut batcher = batcher(2);
     (0..100).for_each(|tag| batcher.push(0, tag, row(tag)));

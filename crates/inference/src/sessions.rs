@@ -1,5 +1,6 @@
 //! The threads that run models. Each owns one model per task, so no session is ever shared; batches go in and
-//! answers come out through channels, and the thread that hands out work never waits for a model.
+//! answers come out through channels, and the thread that hands out work never waits for a model. Several batches may go in
+//! at once, and then come out at once: handing over costs as much as a run of a small model.
 
 use std::{
     any::Any,
@@ -34,7 +35,8 @@ impl Runs for Model {
     }
 }
 
-/// A batch that was run. Hand it to [`Sessions::done`], which makes its thread idle again.
+/// A batch that was run. It comes back with those that were handed over with it; give them all to [`Sessions::done`], which
+/// makes their thread idle again.
 #[derive(Debug)]
 pub struct Ran<T> {
     /// Task.
@@ -50,13 +52,15 @@ pub struct Ran<T> {
     /// Which pool ran it: see [`Sessions::generation`].
     pub generation: u32,
     thread: usize,
+    /// Freed by whoever made them: memory that another thread frees goes a long way back.
+    _rows: Vec<Row>,
 }
 
 /// Where the results of a pool arrive: a pool that [takes its place](Sessions::start_beside) sends its results there, too.
 #[derive(Debug)]
 pub struct Results<T> {
-    finished: Sender<Ran<T>>,
-    results: Receiver<Ran<T>>,
+    finished: Sender<Vec<Ran<T>>>,
+    results: Receiver<Vec<Ran<T>>>,
     generation: u32,
 }
 
@@ -75,7 +79,7 @@ pub struct Sessions<T> {
     deadline: Option<Duration>,
 }
 
-/// A batch that has not come back.
+/// What was handed over and has not come back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Running {
     /// Task.
@@ -86,9 +90,9 @@ pub struct Running {
 
 #[derive(Debug)]
 struct ModelThread<T> {
-    batches: Option<Sender<Batch<T>>>,
+    batches: Option<Sender<Vec<Batch<T>>>>,
     handle: Option<JoinHandle<()>>,
-    /// Task and time of the batch that it was handed, until the result is taken.
+    /// Task of the first batch that it was handed, and when, until the results are taken.
     busy: Option<(usize, Instant)>,
 }
 
@@ -96,7 +100,7 @@ impl<T: Send + 'static> Sessions<T> {
     /// Starts a thread for each list of models, and returns when all of them are warm; a list holds a model per task, in
     /// the order that batches name tasks by.
     pub fn start<M: Runs>(models: Vec<Vec<M>>) -> Result<Self, Error> {
-        // Never longer than its pools: a thread has one batch, and gets the next when its result was taken.
+        // Never longer than its pools: a thread gets the next batches when its results were taken.
         let (finished, results) = unbounded();
         Self::start_for(models, Results { finished, results, generation: 0 })
     }
@@ -112,7 +116,7 @@ impl<T: Send + 'static> Sessions<T> {
         let (warm, warmed) = bounded(models.len());
         for (at, models) in models.into_iter().enumerate() {
             let warm = warm.clone();
-            // One slot, and never full: `submit` hands a batch to idle threads only. None at all would make it wait
+            // One slot, and never full: `submit` hands batches to idle threads only. None at all would make it wait
             // for a thread that has sent its result and is on its way back to its inbox.
             let (batches, inbox) = bounded(1);
             let finished = finished.clone();
@@ -135,7 +139,7 @@ impl<T: Send + 'static> Sessions<T> {
         self
     }
 
-    /// The batch that must come back first, if there is a deadline.
+    /// What must come back first, if there is a deadline.
     pub fn most_urgent(&self) -> Option<Running> {
         let deadline = self.deadline?;
         let running = self.threads.iter().filter_map(|thread| thread.busy);
@@ -148,30 +152,35 @@ impl<T: Send + 'static> Sessions<T> {
         self.threads.iter().filter(|thread| thread.busy.is_none()).count()
     }
 
-    /// Gives a batch to an idle thread. Never blocks.
+    /// Gives batches to an idle thread, which runs them one after the other. Never blocks. The deadline is that of all of
+    /// them.
     ///
     /// # Panics
-    /// If none is [`idle`](Self::idle): a caller that does not look would queue without a bound.
-    pub fn submit(&mut self, batch: Batch<T>) {
+    /// If no thread is [`idle`](Self::idle): a caller that does not look would queue without a bound. If there is no batch.
+    pub fn submit(&mut self, batches: Vec<Batch<T>>) {
+        let first = batches.first().expect("there is something to run");
         let (at, thread) = self
             .threads
             .iter_mut()
             .enumerate()
             .find(|(_, thread)| thread.busy.is_none())
             .expect("a batch is submitted only while a thread is idle");
-        thread.busy = Some((batch.task, Instant::now()));
+        thread.busy = Some((first.task, Instant::now()));
         let sender = thread.batches.as_ref().expect("senders live until the pool is dropped");
-        if let Err(gone) = sender.try_send(batch) {
-            let Batch { task, tags, .. } = gone.into_inner();
-            let results = Err(RunError::Panicked("its thread has ended".to_owned()));
-            let (started, elapsed, generation) = (Instant::now(), Duration::ZERO, self.results.generation);
-            let ran = Ran { task, tags, results, started, elapsed, generation, thread: at };
+        if let Err(gone) = sender.try_send(batches) {
+            let generation = self.results.generation;
+            let ran = |Batch { task, tags, rows }| {
+                let results = Err(RunError::Panicked("its thread has ended".to_owned()));
+                let (started, elapsed) = (Instant::now(), Duration::ZERO);
+                Ran { task, tags, results, started, elapsed, generation, thread: at, _rows: rows }
+            };
+            let ran = gone.into_inner().into_iter().map(ran).collect();
             self.results.finished.send(ran).expect("the receiver is a field of this pool");
         }
     }
 
-    /// Where results arrive, in the order in which they finish.
-    pub fn results(&self) -> &Receiver<Ran<T>> {
+    /// Where results arrive, in the order in which they finish; never an empty list.
+    pub fn results(&self) -> &Receiver<Vec<Ran<T>>> {
         &self.results.results
     }
 
@@ -190,9 +199,11 @@ impl<T: Send + 'static> Sessions<T> {
         self.threads.iter().all(|thread| thread.busy.is_none())
     }
 
-    /// Counts a result of this pool as taken.
-    pub fn done(&mut self, ran: &Ran<T>) {
-        self.threads[ran.thread].busy = None;
+    /// Counts results of this pool that came together as taken.
+    pub fn done(&mut self, together: &[Ran<T>]) {
+        for ran in together {
+            self.threads[ran.thread].busy = None;
+        }
     }
 }
 
@@ -219,8 +230,8 @@ fn serve<T, M: Runs>(
     (thread, generation): (usize, u32),
     mut models: Vec<M>,
     warm: Sender<Result<(), Error>>,
-    inbox: &Receiver<Batch<T>>,
-    finished: &Sender<Ran<T>>,
+    inbox: &Receiver<Vec<Batch<T>>>,
+    finished: &Sender<Vec<Ran<T>>>,
 ) {
     let warmed = models.iter_mut().try_for_each(Runs::warm_up);
     let failed = warmed.is_err();
@@ -229,7 +240,7 @@ fn serve<T, M: Runs>(
         return;
     }
     drop(warm);
-    for Batch { task, tags, rows } in inbox {
+    let mut run = |Batch { task, tags, rows }| {
         let started = Instant::now();
         let results = match models.get_mut(task) {
             None => Err(RunError::UnknownTask(task)),
@@ -238,8 +249,10 @@ fn serve<T, M: Runs>(
                 .unwrap_or_else(|panic| Err(RunError::Panicked(message(&*panic)))),
         };
         let elapsed = started.elapsed();
-        let ran = Ran { task, tags, results, started, elapsed, generation, thread };
-        if finished.send(ran).is_err() {
+        Ran { task, tags, results, started, elapsed, generation, thread, _rows: rows }
+    };
+    for batches in inbox {
+        if finished.send(batches.into_iter().map(&mut run).collect()).is_err() {
             return;
         }
     }
@@ -294,16 +307,35 @@ mod tests {
     }
 
     fn take(sessions: &mut Sessions<i64>) -> Ran<i64> {
-        let ran = sessions.results().recv_timeout(Duration::from_secs(20)).expect("every batch comes back");
+        let mut ran = back(sessions);
         sessions.done(&ran);
-        ran
+        assert_eq!(ran.len(), 1);
+        ran.remove(0)
+    }
+
+    fn back(sessions: &Sessions<i64>) -> Vec<Ran<i64>> {
+        sessions.results().recv_timeout(Duration::from_secs(20)).expect("every batch comes back")
+    }
+
+    #[test]
+    fn what_is_handed_over_together_is_run_in_order_and_comes_back_together() {
+        let (mut sessions, _open) = pool(1);
+        sessions.submit(vec![batch(&[1, 2]), batch(&[13]), batch(&[3])]);
+        assert_eq!(sessions.idle(), 0);
+        let ran = back(&sessions);
+        sessions.done(&ran);
+        assert_eq!(sessions.idle(), 1);
+        let tags: Vec<_> = ran.iter().map(|ran| &ran.tags[..]).collect();
+        assert_eq!(tags, [&[1, 2][..], &[13], &[3]]);
+        assert!(ran.windows(2).all(|two| two[0].started + two[0].elapsed <= two[1].started));
+        assert_eq!(ran.iter().map(|ran| ran.results.is_ok()).collect::<Vec<_>>(), [true, false, true]);
     }
 
     #[test]
     fn answers_come_back_with_their_tags_and_the_thread_is_idle_again() {
         let (mut sessions, _open) = pool(2);
         assert_eq!(sessions.idle(), 2);
-        sessions.submit(batch(&[1, 2]));
+        sessions.submit(vec![batch(&[1, 2])]);
         assert_eq!(sessions.idle(), 1);
         let ran = take(&mut sessions);
         assert_eq!((ran.task, &ran.tags[..]), (0, &[1, 2][..]));
@@ -315,10 +347,10 @@ mod tests {
     #[test]
     fn a_submitter_never_waits_and_a_busy_thread_holds_nobody_up() {
         let (mut sessions, open) = pool(2);
-        sessions.submit(batch(&[99]));
-        sessions.submit(batch(&[1]));
+        sessions.submit(vec![batch(&[99])]);
+        sessions.submit(vec![batch(&[1])]);
         assert_eq!(take(&mut sessions).tags, [1], "the second thread answers while the first waits");
-        sessions.submit(batch(&[2]));
+        sessions.submit(vec![batch(&[2])]);
         assert_eq!(take(&mut sessions).tags, [2], "the idle thread is chosen, not the one at the gate");
         open.send(()).unwrap();
         assert_eq!(take(&mut sessions).tags, [99]);
@@ -327,25 +359,25 @@ mod tests {
     #[test]
     fn a_panic_is_an_error_with_its_message_and_the_tags_come_back() {
         let (mut sessions, _open) = pool(1);
-        sessions.submit(batch(&[12, 13]));
+        sessions.submit(vec![batch(&[12, 13])]);
         let ran = take(&mut sessions);
         assert_eq!(ran.tags, [12, 13]);
         assert_eq!(ran.results, Err(RunError::Panicked("thirteen".to_owned())));
-        sessions.submit(batch(&[14]));
+        sessions.submit(vec![batch(&[14])]);
         assert!(take(&mut sessions).results.is_ok(), "the thread lives on");
     }
 
     #[test]
     fn a_task_without_a_model_is_an_error() {
         let (mut sessions, _open) = pool(1);
-        sessions.submit(Batch { task: 7, ..batch(&[1]) });
+        sessions.submit(vec![Batch { task: 7, ..batch(&[1]) }]);
         assert_eq!(take(&mut sessions).results, Err(RunError::UnknownTask(7)));
     }
 
     #[test]
     fn dropping_the_pool_ends_its_threads_with_what_they_run() {
         let (mut sessions, open) = pool(2);
-        (0..2).for_each(|_| sessions.submit(batch(&[99])));
+        (0..2).for_each(|_| sessions.submit(vec![batch(&[99])]));
         (0..2).for_each(|_| open.send(()).unwrap());
         let results = sessions.results().clone();
         drop(sessions);
@@ -359,7 +391,7 @@ mod tests {
         let (sessions, _open) = pool(2);
         let mut sessions = sessions.with_deadline(Duration::from_millis(1));
         assert_eq!(sessions.most_urgent(), None);
-        sessions.submit(batch(&[99]));
+        sessions.submit(vec![batch(&[99])]);
         let running = sessions.most_urgent().expect("a batch runs");
         assert_eq!(running.task, 0);
         assert!(crossbeam_channel::at(running.until).recv().is_ok());
@@ -369,15 +401,15 @@ mod tests {
     #[test]
     fn a_pool_takes_the_place_of_another_and_what_still_runs_there_comes_back() {
         let (mut former, open) = pool(1);
-        former.submit(batch(&[99]));
+        former.submit(vec![batch(&[99])]);
         let gate = unbounded().1;
         let mut next = Sessions::start_beside(vec![vec![Scripted { gate }]], former.successor()).unwrap();
         assert_eq!((former.generation(), next.generation()), (0, 1));
-        next.submit(batch(&[1]));
+        next.submit(vec![batch(&[1])]);
         assert_eq!(take(&mut next).tags, [1]);
         open.send(()).unwrap();
-        let ran = next.results().recv_timeout(Duration::from_secs(20)).expect("every batch comes back");
-        assert_eq!((ran.generation, &ran.tags[..]), (0, &[99][..]));
+        let ran = back(&next);
+        assert_eq!((ran[0].generation, &ran[0].tags[..]), (0, &[99][..]));
         assert!(!former.is_idle() && next.is_idle());
         former.done(&ran);
         assert!(former.is_idle());
@@ -389,8 +421,8 @@ mod tests {
         let (mut sessions, open) = pool(1);
         // Opened beforehand, so that dropping the pool does not wait for it.
         open.send(()).unwrap();
-        sessions.submit(batch(&[99]));
-        sessions.submit(batch(&[1]));
+        sessions.submit(vec![batch(&[99])]);
+        sessions.submit(vec![batch(&[1])]);
     }
 
     #[test]
@@ -400,7 +432,7 @@ mod tests {
         let mut seen = HashSet::new();
         while seen.len() < 600 {
             while sessions.idle() > 0 && next < 1600 {
-                sessions.submit(batch(&[next, next + 1]));
+                sessions.submit(vec![batch(&[next, next + 1])]);
                 next += 2;
             }
             for tag in take(&mut sessions).tags {

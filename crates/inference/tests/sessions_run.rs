@@ -44,14 +44,17 @@ fn two_tasks_on_two_threads_answer_every_event_once() {
     while answered.contains(&false) {
         while sessions.idle() > 0 {
             let Some(batch) = batcher.next_for(sessions.idle()) else { break };
-            sessions.submit(batch);
+            let task = batch.task;
+            sessions.submit([batch].into_iter().chain(batcher.more_of(task, 1)).collect());
         }
-        let ran = sessions.results().recv_timeout(Duration::from_secs(20)).expect("a batch is running");
-        sessions.done(&ran);
-        for (n, answer) in ran.tags.into_iter().zip(ran.results.unwrap()) {
-            let expected = if ran.task == 1 { f64::from(n) } else { f64::from(n) + 0.5 };
-            assert_eq!(number(&answer), expected);
-            assert!(!std::mem::replace(&mut answered[n as usize], true), "{n} came twice");
+        let together = sessions.results().recv_timeout(Duration::from_secs(20)).expect("a batch is running");
+        sessions.done(&together);
+        for ran in together {
+            for (n, answer) in ran.tags.into_iter().zip(ran.results.unwrap()) {
+                let expected = if ran.task == 1 { f64::from(n) } else { f64::from(n) + 0.5 };
+                assert_eq!(number(&answer), expected);
+                assert!(!std::mem::replace(&mut answered[n as usize], true), "{n} came twice");
+            }
         }
     }
     assert_eq!((batcher.next_for(1), sessions.idle()), (None, 2));

@@ -169,6 +169,11 @@ impl FeatureEncoder {
         &self.specs
     }
 
+    /// The top-level fields of an event that it looks at.
+    pub fn fields(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.inputs.iter().flat_map(Compiled::paths).filter_map(|path| path.parts.first())
+    }
+
     /// Encodes one event's fields.
     pub fn encode(&self, event: &Value) -> Result<Row, Rejection> {
         let mut tensors = Vec::with_capacity(self.specs.len());
@@ -229,6 +234,17 @@ fn within(each: &FieldPath, why: Rejection) -> Rejection {
 
 fn fillers(columns: &[Column], vocabulary: &ReadVocabulary<'_>) -> Result<Vec<Filler>, Error> {
     columns.iter().map(|column| Filler::new(column, vocabulary)).collect()
+}
+
+impl Compiled {
+    /// What is read of the event itself.
+    fn paths(&self) -> Vec<&FieldPath> {
+        match self {
+            Self::Scalar(filler, _) => vec![&filler.path],
+            Self::Matrix(fillers) => fillers.iter().map(|filler| &filler.path).collect(),
+            Self::Sequence { each: path, .. } | Self::Text { field: path, .. } => vec![path],
+        }
+    }
 }
 
 impl FieldPath {

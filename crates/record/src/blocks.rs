@@ -7,33 +7,46 @@ use bytes::{Bytes, BytesMut};
 /// Cuts values out of one allocation for many. A value that is kept keeps its block, so this is for what leaves in the order
 /// in which it came, as the records of a partition do.
 #[derive(Debug)]
-pub struct Blocks(BytesMut);
+pub struct Blocks {
+    block: BytesMut,
+    draft: Vec<u8>,
+}
 
 /// Room for some dozens of records, few enough that one of them does not hold much.
 const BLOCK: usize = 16 << 10;
 
 impl Default for Blocks {
     fn default() -> Self {
-        Self(BytesMut::with_capacity(BLOCK))
+        Self { block: BytesMut::with_capacity(BLOCK), draft: Vec::new() }
     }
 }
 
 impl Blocks {
     /// Each value gets a block of its own: for what is kept, nobody knows how long.
     pub fn of_one() -> Self {
-        Self(BytesMut::new())
+        Self { block: BytesMut::new(), draft: Vec::new() }
     }
 
     /// A copy of these bytes.
     pub fn copy(&mut self, bytes: &[u8]) -> Bytes {
-        self.0.extend_from_slice(bytes);
-        self.0.split().freeze()
+        self.block.extend_from_slice(bytes);
+        self.block.split().freeze()
     }
 
     /// A value as it is written for people.
     pub fn print(&mut self, value: &impl Display) -> Bytes {
-        write!(self.0, "{value}").expect("memory takes what is written");
-        self.0.split().freeze()
+        write!(self.block, "{value}").expect("memory takes what is written");
+        self.block.split().freeze()
+    }
+
+    /// What `write` writes, in pieces as small as it likes.
+    pub fn write(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Bytes {
+        let mut draft = std::mem::take(&mut self.draft);
+        draft.clear();
+        write(&mut draft);
+        let written = self.copy(&draft);
+        self.draft = draft;
+        written
     }
 }
 
@@ -50,5 +63,11 @@ mod tests {
         let copies: Vec<_> = wanted.iter().map(|value| blocks.copy(value)).collect();
         assert_eq!(copies, wanted);
         assert_eq!(blocks.print(&format_args!("{}/{}", "t", 3)), "t/3");
+        let pieces = ["a", "", "bc"];
+        for _ in 0..2 {
+            let written =
+                blocks.write(|out| pieces.iter().for_each(|piece| out.extend_from_slice(piece.as_bytes())));
+            assert_eq!(written, "abc");
+        }
     }
 }

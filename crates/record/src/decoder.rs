@@ -9,16 +9,16 @@ use crate::{
 };
 
 /// Decodes the values of one source.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct EventDecoder(Kind);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum Kind {
     Avro(Avro),
     Json,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Avro {
     /// The newest version of each subject.
     readers: Vec<RegisteredSchema>,
@@ -28,7 +28,7 @@ struct Avro {
 }
 
 /// What is known of one schema id.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Writer {
     subject: Arc<str>,
     written: Written,

@@ -4,25 +4,25 @@ use std::sync::Arc;
 
 use crate::{Coordinates, Value};
 
-/// An answer with everything that a reader needs to trust it.
+/// An answer with everything that a reader needs to trust it. What is written borrows its texts, what was read owns them.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ScoredEvent {
+pub struct ScoredEvent<T = Arc<str>> {
     /// Identifies the event: its source coordinates as text.
-    pub event_id: Arc<str>,
+    pub event_id: T,
     /// Pipeline.
-    pub pipeline: Arc<str>,
+    pub pipeline: T,
     /// Route that matched.
-    pub route: Arc<str>,
+    pub route: T,
     /// Lane.
-    pub lane: Arc<str>,
+    pub lane: T,
     /// Task.
-    pub task: Arc<str>,
+    pub task: T,
     /// `full` or `distilled`.
-    pub variant: Arc<str>,
+    pub variant: T,
     /// SHA-256 of the model's bytes, hex, shortened.
-    pub model_digest: Arc<str>,
+    pub model_digest: T,
     /// The device that really ran it: `cpu`, `cuda`.
-    pub device: Arc<str>,
+    pub device: T,
     /// How it was settled.
     pub outcome: Outcome,
     /// The task's outputs by name.

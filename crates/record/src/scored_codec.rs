@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use apache_avro::Schema;
-use bytes::{BufMut as _, Bytes, BytesMut};
+use bytes::BufMut as _;
 
 use crate::{
     EventDecoder, Format, Output, Reason, Rejection, SchemaEntry, SchemaError, SchemaFolder, ScoredEvent,
@@ -57,12 +57,19 @@ impl ScoredEventCodec {
         }))
     }
 
-    /// The record's value.
-    pub fn encode(&self, event: &ScoredEvent) -> Bytes {
+    /// Appends the record's value.
+    pub fn write<T: AsRef<str>>(&self, event: &ScoredEvent<T>, out: &mut Vec<u8>) {
         match &self.0 {
-            Kind::Avro { id, .. } => avro(*id, event),
-            Kind::Json => scored_json::write(event).into(),
+            Kind::Avro { id, .. } => avro(*id, event, out),
+            Kind::Json => scored_json::write(event, out),
         }
+    }
+
+    /// The record's value.
+    pub fn encode(&self, event: &ScoredEvent) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.write(event, &mut out);
+        out
     }
 
     /// Reads a scored event back. What its topic's format lacks comes back as what it was written as: Avro
@@ -86,13 +93,14 @@ impl ScoredEventCodec {
 
     /// Reads a scored event as JSON, for people and tools.
     pub fn read(&self, payload: &[u8]) -> Result<serde_json::Value, Rejection> {
-        let text = scored_json::write(&self.decode(payload)?);
+        let mut text = Vec::new();
+        scored_json::write(&self.decode(payload)?, &mut text);
         serde_json::from_slice(&text).map_err(|e| Rejection::new(Reason::MalformedPayload, e.to_string()))
     }
 }
 
-fn avro(id: u32, event: &ScoredEvent) -> Bytes {
-    let mut out = Writer(BytesMut::with_capacity(384));
+fn avro<T: AsRef<str>>(id: u32, event: &ScoredEvent<T>, out: &mut Vec<u8>) {
+    let mut out = Writer(out);
     out.0.put_u8(0);
     out.0.put_u32(id);
     for text in [
@@ -105,7 +113,7 @@ fn avro(id: u32, event: &ScoredEvent) -> Bytes {
         &event.model_digest,
         &event.device,
     ] {
-        out.text(text);
+        out.text(text.as_ref());
     }
     out.text(event.outcome.as_str());
     out.map(&event.outputs, Writer::output);
@@ -122,7 +130,6 @@ fn avro(id: u32, event: &ScoredEvent) -> Bytes {
         }
     }
     out.long(readable(event.scored_time_ms));
-    out.0.freeze()
 }
 
 /// A time in milliseconds that every reader can read. A producer may write any number, and so may whoever wrote the JSON
@@ -132,9 +139,9 @@ fn readable(time_ms: i64) -> i64 {
 }
 
 /// Avro's binary encoding, as far as our schema needs it.
-struct Writer(BytesMut);
+struct Writer<'o>(&'o mut Vec<u8>);
 
-impl Writer {
+impl Writer<'_> {
     /// Zigzag, then base 128, least significant first.
     fn long(&mut self, number: i64) {
         let mut rest = ((number << 1) ^ (number >> 63)) as u64;

@@ -7,9 +7,9 @@ use serde::ser::{Serialize, SerializeMap as _, SerializeStruct as _, Serializer}
 
 use crate::{Coordinates, Outcome, Output, ScoredEvent, Value};
 
-/// One JSON object.
-pub(crate) fn write(event: &ScoredEvent) -> Vec<u8> {
-    serde_json::to_vec(&Json(event)).expect("every key is a string and nothing else can fail")
+/// Appends one JSON object.
+pub(crate) fn write<T: AsRef<str>>(event: &ScoredEvent<T>, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, &Json(event)).expect("every key is a string and nothing else can fail");
 }
 
 /// A carried value as JSON text.
@@ -20,18 +20,18 @@ pub(crate) fn text(value: &Value) -> String {
 /// Writes what it holds as JSON.
 struct Json<'e, T: ?Sized>(&'e T);
 
-impl Serialize for Json<'_, ScoredEvent> {
+impl<T: AsRef<str>> Serialize for Json<'_, ScoredEvent<T>> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let event = self.0;
         let mut fields = to.serialize_struct("ScoredEvent", 15)?;
-        fields.serialize_field("event_id", &*event.event_id)?;
-        fields.serialize_field("pipeline", &*event.pipeline)?;
-        fields.serialize_field("route", &*event.route)?;
-        fields.serialize_field("lane", &*event.lane)?;
-        fields.serialize_field("task", &*event.task)?;
-        fields.serialize_field("variant", &*event.variant)?;
-        fields.serialize_field("model_digest", &*event.model_digest)?;
-        fields.serialize_field("device", &*event.device)?;
+        fields.serialize_field("event_id", event.event_id.as_ref())?;
+        fields.serialize_field("pipeline", event.pipeline.as_ref())?;
+        fields.serialize_field("route", event.route.as_ref())?;
+        fields.serialize_field("lane", event.lane.as_ref())?;
+        fields.serialize_field("task", event.task.as_ref())?;
+        fields.serialize_field("variant", event.variant.as_ref())?;
+        fields.serialize_field("model_digest", event.model_digest.as_ref())?;
+        fields.serialize_field("device", event.device.as_ref())?;
         fields.serialize_field("outcome", event.outcome.as_str())?;
         fields.serialize_field("outputs", &Json(&event.outputs[..]))?;
         fields.serialize_field("carried", &Json(&event.carried[..]))?;

@@ -1,7 +1,7 @@
 //! The workers' work: decode, encode features, batch, run the model, and answer.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -11,15 +11,14 @@ use crossbeam_channel::Receiver;
 use twinlane_delivery::Ticket;
 use twinlane_inference::{Batcher, Ran, RunError, Running, Sessions};
 use twinlane_pipeline::{Action, FeatureEncoder, LaneName, Plan, Row, Tombstones};
-use twinlane_record::{
-    Coordinates, Envelope, Event, Outcome, Output, Reason, Rejection, ScoredEvent, ScoredEventCodec, Value,
-    Verdict, headers,
-};
+use twinlane_record::{Coordinates, Envelope, Reason, Rejection, ScoredEventCodec, Value, Verdict, headers};
 
 use crate::{
     Answers, Error, Finding, ModelRun, Read, Settled, Sources, Unread, Verdicts, Work,
     answer::{Target, now_ms},
     expiry::{Expiry, TooOld},
+    pace::Pace,
+    scored::{By, ScoredAnswers},
     sources::SourceParts,
     tally::Waiting,
 };
@@ -46,7 +45,7 @@ pub struct ModelIdentity {
 /// Warm models, one for each task of a lane and each thread.
 pub struct Models {
     /// Their threads.
-    pub sessions: Sessions<Pending>,
+    pub sessions: Sessions<Box<Pending>>,
     /// In the order of the tasks.
     pub identities: Vec<ModelIdentity>,
 }
@@ -57,15 +56,14 @@ impl Models {
     }
 }
 
-/// Where one record came from and what its answer carries along.
+/// Where one record came from and what its answer carries along. Boxed, because it is handed from queue to queue.
 pub struct Pending {
-    ticket: Ticket,
+    pub(crate) ticket: Ticket,
     received: Instant,
-    event: Envelope,
-    origin: Coordinates,
-    route: Route,
-    event_id: Arc<str>,
-    carried: Carried,
+    pub(crate) event: Envelope,
+    pub(crate) origin: Coordinates,
+    pub(crate) route: Route,
+    pub(crate) carried: Carried,
     too_old: Option<TooOld>,
 }
 
@@ -73,13 +71,17 @@ impl Pending {
     fn has_expired(&self) -> bool {
         self.too_old.is_some_and(TooOld::has_come)
     }
+
+    fn read(&self) -> Read<'_> {
+        Read { ticket: self.ticket, event: &self.event, origin: &self.origin }
+    }
 }
 
 /// A route's name, as text and as headers carry it.
 #[derive(Clone)]
-struct Route {
-    name: Arc<str>,
-    bytes: Bytes,
+pub(crate) struct Route {
+    pub(crate) name: Arc<str>,
+    pub(crate) bytes: Bytes,
 }
 
 impl Route {
@@ -88,20 +90,34 @@ impl Route {
     }
 }
 
-struct Task {
-    name: Arc<str>,
-    variant: Arc<str>,
-    answers_to: Target,
+pub(crate) struct Task {
+    pub(crate) name: Arc<str>,
+    pub(crate) variant: Arc<str>,
+    pub(crate) answers_to: Target,
     carry: Vec<Arc<str>>,
     deadline: Option<Duration>,
-    parts: TaskParts,
+    pub(crate) parts: TaskParts,
+}
+
+impl Task {
+    fn carried(&self, event: &Value) -> Carried {
+        let of = |name: &Arc<str>| event.path(name).cloned().unwrap_or(Value::Null);
+        self.carry.iter().map(|name| (name.clone(), of(name))).collect()
+    }
+
+    /// Names of the fields that it looks at in an event.
+    fn fields(&self) -> BTreeSet<String> {
+        let carried = self.carry.iter().filter_map(|path| path.split('.').next());
+        self.parts.encoder.fields().map(|name| &**name).chain(carried).map(str::to_owned).collect()
+    }
 }
 
 /// Scores the events of one lane.
 pub struct Scorer {
-    pipeline: Arc<str>,
     lane: LaneName,
     tasks: Vec<Task>,
+    /// How long a batch of each takes.
+    paces: Vec<Pace>,
     sources: Sources,
     /// Lane topic → position in `tasks`.
     by_topic: HashMap<Arc<str>, usize>,
@@ -109,12 +125,12 @@ pub struct Scorer {
     routes: HashMap<Arc<str>, (Route, usize)>,
     /// Source topic → (route, position in `tasks`), for sources that are read directly.
     direct: HashMap<Arc<str>, (Route, usize)>,
-    batcher: Batcher<Pending>,
+    batcher: Batcher<Box<Pending>>,
     expiry: Expiry,
     /// The last ones get the batches; those before them finish what they had begun.
     models: Vec<Models>,
     successors: Receiver<Models>,
-    answers: Answers,
+    answers: ScoredAnswers,
     run_deadline: Duration,
     timings: bool,
     gauges: Waiting,
@@ -135,8 +151,9 @@ type Carried = Vec<(Arc<str>, Value)>;
 /// A record on its way to the batcher.
 struct Admitted {
     task: usize,
-    pending: Pending,
-    row: Row,
+    pending: Box<Pending>,
+    /// None for what is too old: no model will see it.
+    row: Option<Row>,
 }
 
 /// What else becomes of a record that arrives.
@@ -200,11 +217,12 @@ impl Scorer {
         let max_batch = lane_plan.max_batch.get();
         let batcher = Batcher::new(tasks.len(), max_batch);
         let gauges = Waiting::new(lane.as_str(), tasks.iter().map(|task| &*task.name));
+        let fields: Vec<_> = tasks.iter().map(Task::fields).collect();
         Ok(Self {
-            pipeline: plan.pipeline.clone(),
             lane,
+            paces: vec![Pace::default(); tasks.len()],
             tasks,
-            sources,
+            sources: sources.for_tasks(&fields),
             by_topic,
             routes,
             direct,
@@ -212,7 +230,7 @@ impl Scorer {
             expiry: Expiry::default(),
             models: vec![models.with_deadline(lane_plan.run_deadline)],
             successors,
-            answers,
+            answers: ScoredAnswers::new(answers, plan.pipeline.clone(), lane),
             run_deadline: lane_plan.run_deadline,
             timings: false,
             gauges,
@@ -269,10 +287,9 @@ impl Scorer {
                 return Err(Settled { ticket, verdict: Verdict::Skipped, output: None }.into());
             }
             (None, Tombstones::DeadLetter) => Err(Rejection::new(Reason::Tombstone, "the value is null")),
-            (Some(value), _) => source.decoder.decode(value).and_then(|decoded| {
-                // What no model will see needs no row.
-                let row = if expired { None } else { Some(task.parts.encoder.encode(&decoded.value)?) };
-                Ok((row, Self::carried(task, &decoded)))
+            (Some(value), _) => source.decode_for(at, value).and_then(|fields| {
+                let row = if expired { None } else { Some(task.parts.encoder.encode(&fields)?) };
+                Ok((row, task.carried(&fields)))
             }),
         };
         match encoded {
@@ -285,26 +302,18 @@ impl Scorer {
                 Err(self.answers.dead_letter(read, &rejection, digest).into())
             }
             Ok((row, carried)) => {
-                let event_id = origin.to_string().into();
                 let received = Instant::now();
-                let pending = Pending { ticket, received, event, origin, route, event_id, carried, too_old };
-                match row {
-                    Some(row) => Ok(Admitted { task: at, pending, row }),
-                    None => Err(self.expired(at, pending).into()),
-                }
+                let pending = Box::new(Pending { ticket, received, event, origin, route, carried, too_old });
+                Ok(Admitted { task: at, pending, row })
             }
         }
     }
 
-    fn carried(task: &Task, decoded: &Event) -> Carried {
-        let of = |name: &Arc<str>| decoded.value.path(name).cloned().unwrap_or(Value::Null);
-        task.carry.iter().map(|name| (name.clone(), of(name))).collect()
-    }
-
     /// The answer for an event that is too old for the model that would have run it.
-    fn expired(&self, task: usize, pending: Pending) -> Settled {
-        let model = &self.serving().identities[task];
-        self.answer(&self.tasks[task], model, pending, Outcome::Expired, Vec::new(), None)
+    fn expired(&mut self, task: usize, pending: Pending) -> Settled {
+        let model = &self.models.last().expect("there is always one").identities[task];
+        let by = By { task: &self.tasks[task], model, time_ms: now_ms(), run: None };
+        self.answers.expired(by, pending)
     }
 
     /// The batch that must come back first.
@@ -334,67 +343,51 @@ impl Scorer {
         }
     }
 
-    fn answer(
-        &self,
-        task: &Task,
-        model: &ModelIdentity,
-        pending: Pending,
-        outcome: Outcome,
-        outputs: Vec<(Arc<str>, Output)>,
-        run: Option<[SystemTime; 2]>,
-    ) -> Settled {
-        let mut carried_headers = pending.event.headers.without_reserved();
-        // An event's place on its source topic is its name.
-        let place = Bytes::copy_from_slice(pending.event_id.as_bytes());
-        carried_headers.push(headers::EVENT_ID, place.clone());
-        carried_headers.push(headers::ROUTE, pending.route.bytes.clone());
-        carried_headers.push(headers::LANE, self.lane.as_str().as_bytes());
-        carried_headers.push(headers::SOURCE, place);
-        if let Some([began, ended]) = run {
-            carried_headers.carry_moments(&pending.event.headers);
-            carried_headers.note_moment("run", began);
-            carried_headers.note_moment("ran", ended);
+    /// Answers a batch that the models at this place have run.
+    fn finish_batch(
+        &mut self,
+        models: usize,
+        ran: Ran<Box<Pending>>,
+        verdicts: &mut Verdicts,
+    ) -> Result<(), Error> {
+        let task = &self.tasks[ran.task];
+        let failed = |detail: String| Error::Model { task: task.name.to_string(), detail };
+        let results = ran.results.map_err(|error: RunError| failed(error.to_string()))?;
+        if results.len() != ran.tags.len() {
+            return Err(failed(format!("{} answers for a batch of {}", results.len(), ran.tags.len())));
         }
-        let scored = ScoredEvent {
-            event_id: pending.event_id,
-            pipeline: self.pipeline.clone(),
-            route: pending.route.name,
-            lane: self.lane.as_str().into(),
-            task: task.name.clone(),
-            variant: task.variant.clone(),
-            model_digest: model.digest.clone(),
-            device: model.device.clone(),
-            outcome,
-            outputs,
-            carried: pending.carried,
-            degraded: false,
-            source: pending.origin.clone(),
-            event_time_ms: pending.event.timestamp_ms,
-            scored_time_ms: now_ms(),
-        };
-        self.answers.answer(
-            Read { ticket: pending.ticket, event: &pending.event, origin: &pending.origin },
-            &task.answers_to,
-            Some(task.parts.codec.encode(&scored)),
-            carried_headers,
-            match outcome {
-                Outcome::Scored => Verdict::Scored,
-                Outcome::Expired => Verdict::Expired,
-            },
-        )
+        self.paces[ran.task].took(ran.elapsed);
+        if let Some(first) = ran.tags.first() {
+            self.gauges.seconds.record((ran.started - first.received).as_secs_f64());
+        }
+        let run = self.timings.then(|| {
+            let began = SystemTime::now() - ran.started.elapsed();
+            [began, began + ran.elapsed]
+        });
+        let model = &self.models[models].identities[ran.task];
+        let by = By { task, model, time_ms: now_ms(), run };
+        for (pending, result) in ran.tags.into_iter().zip(results) {
+            verdicts.push(match result {
+                Ok(outputs) => self.answers.scored(by, *pending, outputs),
+                Err(rejection) => self.answers.dead_letter(pending.read(), &rejection, Some(&model.digest)),
+            });
+        }
+        Ok(())
     }
 }
 
 impl Work for Scorer {
     const NAME: &'static str = "score";
-    type Done = Ran<Pending>;
+    /// What came back together.
+    type Done = Vec<Ran<Box<Pending>>>;
 
     fn receive(&mut self, ticket: Ticket, event: Envelope, verdicts: &mut Verdicts) -> Option<Box<Unread>> {
         match self.admit(ticket, event) {
-            Ok(Admitted { task, pending, row }) => {
+            Ok(Admitted { task, pending, row: Some(row) }) => {
                 self.expiry.expect(pending.too_old);
                 self.batcher.push(task, pending, row);
             }
+            Ok(Admitted { task, pending, row: None }) => verdicts.push(self.expired(task, *pending)),
             Err(Otherwise::Settled(settled)) => verdicts.push(*settled),
             Err(Otherwise::Unread(unread)) => return Some(unread),
         }
@@ -409,55 +402,31 @@ impl Work for Scorer {
         self.sources.forget(id);
     }
 
-    fn done(&self) -> &Receiver<Ran<Pending>> {
+    fn done(&self) -> &Receiver<Self::Done> {
         self.serving().sessions.results()
     }
 
-    fn run<'d>(&'d self, ran: &'d Ran<Pending>) -> Option<ModelRun<'d>> {
-        let of = |models: &&Models| models.sessions.generation() == ran.generation;
-        let model = &self.models.iter().find(of)?.identities[ran.task];
-        Some(ModelRun {
-            task: &self.tasks[ran.task].name,
-            model_digest: &model.digest,
-            device: &model.device,
-            tickets: ran.tags.iter().map(|pending| pending.ticket).collect(),
-            started: ran.started,
-            elapsed: ran.elapsed,
-        })
+    fn runs<'d>(&'d self, done: &'d Self::Done) -> Vec<ModelRun<'d>> {
+        let run = |ran: &'d Ran<Box<Pending>>| {
+            let of = |models: &&Models| models.sessions.generation() == ran.generation;
+            let model = &self.models.iter().find(of)?.identities[ran.task];
+            Some(ModelRun {
+                task: &self.tasks[ran.task].name,
+                model_digest: &model.digest,
+                device: &model.device,
+                tickets: ran.tags.iter().map(|pending| pending.ticket).collect(),
+                started: ran.started,
+                elapsed: ran.elapsed,
+            })
+        };
+        done.iter().filter_map(run).collect()
     }
 
-    fn finish(&mut self, ran: Ran<Pending>, verdicts: &mut Verdicts) -> Result<(), Error> {
-        let by = |models: &Models| models.sessions.generation() == ran.generation;
+    fn finish(&mut self, done: Self::Done, verdicts: &mut Verdicts) -> Result<(), Error> {
+        let by = |models: &Models| done.iter().any(|ran| models.sessions.generation() == ran.generation);
         let at = self.models.iter().position(by).expect("models are kept while they run");
-        self.models[at].sessions.done(&ran);
-        let model = self.models[at].identities[ran.task].clone();
-        let task = &self.tasks[ran.task];
-        let results = ran.results.map_err(|error: RunError| Error::Model {
-            task: task.name.to_string(),
-            detail: error.to_string(),
-        })?;
-        if results.len() != ran.tags.len() {
-            let detail = format!("{} answers for a batch of {}", results.len(), ran.tags.len());
-            return Err(Error::Model { task: task.name.to_string(), detail });
-        }
-        if let Some(first) = ran.tags.first() {
-            self.gauges.seconds.record((ran.started - first.received).as_secs_f64());
-        }
-        let run = self.timings.then(|| {
-            let began = SystemTime::now() - ran.started.elapsed();
-            [began, began + ran.elapsed]
-        });
-        for (pending, result) in ran.tags.into_iter().zip(results) {
-            verdicts.push(match result {
-                Ok(outputs) => self.answer(task, &model, pending, Outcome::Scored, outputs, run),
-                Err(rejection) => self.answers.dead_letter(
-                    Read { ticket: pending.ticket, event: &pending.event, origin: &pending.origin },
-                    &rejection,
-                    Some(&model.digest),
-                ),
-            });
-        }
-        Ok(())
+        self.models[at].sessions.done(&done);
+        done.into_iter().try_for_each(|ran| self.finish_batch(at, ran, verdicts))
     }
 
     fn dispatch(&mut self) {
@@ -465,8 +434,15 @@ impl Work for Scorer {
         let serving = self.models.len() - 1;
         let sessions = &mut self.models[serving].sessions;
         while let idle @ 1.. = sessions.idle() {
-            let Some(batch) = self.batcher.next_for(idle) else { break };
-            sessions.submit(batch);
+            let Some(first) = self.batcher.next_for(idle) else { break };
+            let task = first.task;
+            let mut batches = vec![first];
+            while batches.len() < self.paces[task].batches()
+                && let Some(more) = self.batcher.more_of(task, idle)
+            {
+                batches.push(more);
+            }
+            sessions.submit(batches);
         }
     }
 
@@ -486,7 +462,7 @@ impl Work for Scorer {
             expired
         });
         for (task, pending) in expired {
-            verdicts.push(self.expired(task, pending));
+            verdicts.push(self.expired(task, *pending));
         }
     }
 

@@ -216,10 +216,8 @@ impl<W: Work> Loop<'_, W> {
     }
 
     fn finish(&mut self, done: W::Done) -> Result<(), Error> {
-        if let Some(spans) = &mut self.spans
-            && let Some(run) = self.work.run(&done)
-        {
-            spans.ran(&run);
+        if let Some(spans) = &mut self.spans {
+            self.work.runs(&done).iter().for_each(|run| spans.ran(run));
         }
         self.work.finish(done, &mut self.verdicts)
     }

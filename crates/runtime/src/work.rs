@@ -43,9 +43,9 @@ pub trait Work: Send {
     /// Where finished work arrives.
     fn done(&self) -> &Receiver<Self::Done>;
 
-    /// The model run that this is the end of, for traces.
-    fn run<'d>(&'d self, _done: &'d Self::Done) -> Option<ModelRun<'d>> {
-        None
+    /// The model runs that this is the end of, for traces.
+    fn runs<'d>(&'d self, _done: &'d Self::Done) -> Vec<ModelRun<'d>> {
+        Vec::new()
     }
 
     /// Finished work came back.

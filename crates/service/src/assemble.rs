@@ -281,7 +281,7 @@ fn schemas(plan: &Plan, folder: &Path, registry: Option<&SchemaRegistry>) -> Res
 
 /// What runs in a lane, for whoever is to put something else in its place.
 pub(crate) struct Serving {
-    pub(crate) results: Results<Pending>,
+    pub(crate) results: Results<Box<Pending>>,
     pub(crate) identities: Vec<ModelIdentity>,
     /// Whether all of them answer made-up rows.
     pub(crate) sound: bool,

@@ -210,10 +210,11 @@ fn worker(
             let batch = batcher.next_for(1).context("rows wait")?;
             waiting -= batch.rows.len();
             running += batch.rows.len();
-            sessions.submit(batch);
+            sessions.submit(vec![batch]);
         }
-        let ran = sessions.results().recv()?;
-        sessions.done(&ran);
+        let mut together = sessions.results().recv()?;
+        sessions.done(&together);
+        let ran = together.pop().context("a batch was run")?;
         running -= ran.tags.len();
         // The sink.
         let answers = ran.results?;

@@ -76,12 +76,14 @@ pub(crate) fn under_load(subject: &Subject<'_>, file: &std::path::Path, rows: &[
                 let batch = batcher.next_for(1).context("rows wait")?;
                 waiting -= batch.rows.len();
                 running += batch.rows.len();
-                pools[serving].submit(batch);
+                pools[serving].submit(vec![batch]);
             }
-            let ran = pools[serving].results().recv_timeout(Duration::from_secs(30))?;
+            let mut together = pools[serving].results().recv_timeout(Duration::from_secs(30))?;
+            let generation = together[0].generation;
+            let of = pools.iter_mut().find(|pool| pool.generation() == generation);
+            of.context("pools are kept")?.done(&together);
+            let ran = together.pop().context("a batch was run")?;
             running -= ran.tags.len();
-            let of = pools.iter_mut().find(|pool| pool.generation() == ran.generation);
-            of.context("pools are kept")?.done(&ran);
             let answers = ran.results?;
             ensure!(answers.iter().all(Result::is_ok), "an event was refused");
             let took = ran.started.elapsed().as_secs_f64() * 1e3;

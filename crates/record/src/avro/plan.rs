@@ -9,25 +9,25 @@ use super::{bytes::Bytes, fault::Fault, read, resolve};
 use crate::{Rejection, Value};
 
 /// How to read what one writer wrote as what one reader expects.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(super) root: Node,
     pub(super) records: Vec<Record>,
-    /// Which fields of the outermost record are wanted, by its steps and by its template; all, if nothing is said.
+    /// Which fields of the outermost record are wanted; all, if nothing is said.
     pub(super) wanted: Option<Wanted>,
 }
 
 /// What is to be read of a record.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Wanted {
-    /// In the order of its steps.
-    pub(super) steps: Vec<bool>,
-    /// In the order of its template.
-    pub(super) fields: Vec<bool>,
+    /// For each of its steps, where that stands among the wanted fields.
+    pub(super) slots: Vec<Option<usize>>,
+    /// Of its template.
+    pub(super) fields: Vec<(Arc<str>, Value)>,
 }
 
 /// One value in the bytes.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Node {
     Null,
     Boolean,
@@ -77,7 +77,7 @@ pub(super) enum Number {
     InstantNanos,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Record {
     /// Being compiled, or found to be incompatible on the way.
     Unfinished,
@@ -93,7 +93,7 @@ pub(super) enum Record {
     },
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Step {
     /// The writer's name of the field.
     pub(super) name: Arc<str>,
@@ -114,9 +114,13 @@ impl Plan {
         if let Node::Record(at) = self.root
             && let Record::Ready { steps, template, .. } = &self.records[at]
         {
-            let fields: Vec<_> = template.iter().map(|(name, _)| is_wanted(name)).collect();
-            let steps = steps.iter().map(|step| step.slot.is_some_and(|slot| fields[slot])).collect();
-            self.wanted = Some(Wanted { steps, fields });
+            let fields: Vec<_> = template.iter().filter(|(name, _)| is_wanted(name)).cloned().collect();
+            let slot = |step: &Step| {
+                let (name, _) = &template[step.slot?];
+                fields.iter().position(|(wanted, _)| wanted == name)
+            };
+            let slots = steps.iter().map(slot).collect();
+            self.wanted = Some(Wanted { slots, fields });
         }
         self
     }

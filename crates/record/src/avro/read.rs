@@ -41,20 +41,16 @@ impl<'p> Reading<'p> {
     }
 
     fn part(&mut self, record: &'p Record, wanted: &Wanted, bytes: &mut Bytes<'_>) -> Result<Value, Fault> {
-        let Record::Ready { steps, template, defaults, .. } = record else {
+        let Record::Ready { steps, defaults, .. } = record else {
             return Err(Fault::incompatible("the versions of this record do not fit"));
         };
         self.take_defaults(*defaults)?;
-        let kept = template.iter().zip(&wanted.fields).filter(|(_, wanted)| **wanted);
-        let mut fields: Vec<_> = kept.map(|(field, _)| field.clone()).collect();
-        for (step, wanted_step) in steps.iter().zip(&wanted.steps) {
+        let mut fields = wanted.fields.clone();
+        for (step, slot) in steps.iter().zip(&wanted.slots) {
             let in_field = |fault: Fault| fault.in_field(&step.name);
-            match step.slot.filter(|_| *wanted_step) {
+            match slot {
                 None => self.skip(&step.node, bytes).map_err(in_field)?,
-                Some(slot) => {
-                    let at = wanted.fields[..slot].iter().filter(|wanted| **wanted).count();
-                    fields[at].1 = self.value(&step.node, bytes).map_err(in_field)?;
-                }
+                Some(slot) => fields[*slot].1 = self.value(&step.node, bytes).map_err(in_field)?,
             }
         }
         Ok(Value::Record(fields))

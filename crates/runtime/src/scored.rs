@@ -1,0 +1,104 @@
+//! Writes the answers of a lane.
+
+use std::{sync::Arc, time::SystemTime};
+
+use twinlane_pipeline::LaneName;
+use twinlane_record::{Blocks, Outcome, Output, Rejection, ScoredEvent, Verdict, headers};
+
+use crate::{Answers, ModelIdentity, Pending, Read, Settled, scorer::Task};
+
+/// Who answers, and when.
+#[derive(Clone, Copy)]
+pub(crate) struct By<'b> {
+    pub(crate) task: &'b Task,
+    pub(crate) model: &'b ModelIdentity,
+    /// Milliseconds since the Unix epoch.
+    pub(crate) time_ms: i64,
+    /// Begin and end of the model's run, where answers tell it.
+    pub(crate) run: Option<[SystemTime; 2]>,
+}
+
+/// Writes scored events, and the dead letters of a worker.
+pub(crate) struct ScoredAnswers {
+    answers: Answers,
+    pipeline: Arc<str>,
+    lane: LaneName,
+    blocks: Blocks,
+}
+
+impl ScoredAnswers {
+    pub(crate) fn new(answers: Answers, pipeline: Arc<str>, lane: LaneName) -> Self {
+        Self { answers, pipeline, lane, blocks: Blocks::default() }
+    }
+
+    /// What a model has answered.
+    pub(crate) fn scored(
+        &mut self,
+        by: By<'_>,
+        pending: Pending,
+        outputs: Vec<(Arc<str>, Output)>,
+    ) -> Settled {
+        self.answer(by, pending, Outcome::Scored, outputs)
+    }
+
+    /// The answer for an event that is too old for the model.
+    pub(crate) fn expired(&mut self, by: By<'_>, pending: Pending) -> Settled {
+        self.answer(by, pending, Outcome::Expired, Vec::new())
+    }
+
+    /// See [`Answers::dead_letter`].
+    pub(crate) fn dead_letter(
+        &self,
+        read: Read<'_>,
+        rejection: &Rejection,
+        model_digest: Option<&Arc<str>>,
+    ) -> Settled {
+        self.answers.dead_letter(read, rejection, model_digest)
+    }
+
+    fn answer(
+        &mut self,
+        By { task, model, time_ms, run }: By<'_>,
+        pending: Pending,
+        outcome: Outcome,
+        outputs: Vec<(Arc<str>, Output)>,
+    ) -> Settled {
+        // An event's place on its source topic is its name.
+        let place = self.blocks.print(&pending.origin);
+        let mut carried_headers = pending.event.headers.without_reserved();
+        carried_headers.0.reserve(5);
+        carried_headers.push(headers::EVENT_ID, place.clone());
+        carried_headers.push(headers::ROUTE, pending.route.bytes.clone());
+        carried_headers.push(headers::LANE, self.lane.as_str().as_bytes());
+        carried_headers.push(headers::SOURCE, place.clone());
+        if let Some([began, ended]) = run {
+            carried_headers.carry_moments(&pending.event.headers);
+            carried_headers.note_moment("run", began);
+            carried_headers.note_moment("ran", ended);
+        }
+        let scored = ScoredEvent {
+            event_id: std::str::from_utf8(&place).expect("it was printed"),
+            pipeline: &*self.pipeline,
+            route: &pending.route.name,
+            lane: self.lane.as_str(),
+            task: &task.name,
+            variant: &task.variant,
+            model_digest: &model.digest,
+            device: &model.device,
+            outcome,
+            outputs,
+            carried: pending.carried,
+            degraded: false,
+            source: pending.origin.clone(),
+            event_time_ms: pending.event.timestamp_ms,
+            scored_time_ms: time_ms,
+        };
+        let value = self.blocks.write(|out| task.parts.codec.write(&scored, out));
+        let verdict = match outcome {
+            Outcome::Scored => Verdict::Scored,
+            Outcome::Expired => Verdict::Expired,
+        };
+        let read = Read { ticket: pending.ticket, event: &pending.event, origin: &pending.origin };
+        self.answers.answer(read, &task.answers_to, Some(value), carried_headers, verdict)
+    }
+}
