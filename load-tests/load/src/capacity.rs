@@ -32,8 +32,9 @@ pub(crate) struct Capacity {
     pub(crate) hold_orders: Option<Part>,
 }
 
-/// Always so many events on their way: enough for every lane's largest batch and window.
-const ON_THEIR_WAY: u64 = 2000;
+/// Always so many events on their way: enough for every lane's largest batch and window. The windows of the router and of the
+/// throughput lane alone hold an event for half a second, so that 2,000 would be an end at some 7,000 a second.
+const ON_THEIR_WAY: u64 = 10_000;
 const WARM_UP: Duration = Duration::from_secs(4);
 const CLOSED: Duration = Duration::from_secs(12);
 const STEP_S: f64 = 6.0;
@@ -113,7 +114,7 @@ fn closed_loop(
     let (since, before) = from.context("it lasts longer than its warm-up")?;
     let pace = (counted(&account) - before) as f64 / since.elapsed().as_secs_f64();
     // Whatever is on its way must not be counted with what comes next.
-    producer.flush()?;
+    producer.flush()?.into_iter().for_each(|d| account.due((d.partition, d.offset), d.tag));
     let all = sent + sent_on_schedule as u64;
     while account.through() < all {
         last = answers.next(Duration::from_millis(20), &mut account)?.unwrap_or(last);
