@@ -102,14 +102,13 @@ fn run(name: &str, out: Option<PathBuf>, binaries: &std::path::Path) -> Result<(
         }
     })?;
     let cores = Cores::of_this_machine()?;
-    // Producers and readers of ours must not disturb what is measured.
-    cores.put_aside(std::process::id())?;
     let out = out.unwrap_or_else(|| [".out", "load", &name].iter().collect());
     let data = cache::folder().join("data");
     let mut report = Report { scenario: name, about: scenario.about.clone(), ..Default::default() };
     report.machine.extend([
         ("cores".to_owned(), json!(cores.others.len() + 1)),
-        ("measured on".to_owned(), json!(format!("core {}, everything else on the others", cores.measured))),
+        ("drains on".to_owned(), json!(format!("core {}, everything else on the others", cores.measured))),
+        ("streams on".to_owned(), json!("all cores, which broker, services and generator share")),
         ("processor".to_owned(), json!(processor())),
         ("broker".to_owned(), json!(format!("Apache Kafka {}, one node", jars::KAFKA_VERSION))),
         (
@@ -121,9 +120,12 @@ fn run(name: &str, out: Option<PathBuf>, binaries: &std::path::Path) -> Result<(
         ("partitions".to_owned(), json!(workload::PARTITIONS)),
     ]);
     let place = Place { binaries, data: &data, out: &out, cores: &cores, interrupted: &interrupted };
+    // Producers and readers of ours must not disturb what is measured.
+    cores.put_aside(std::process::id())?;
     for drain in &scenario.drains {
         saturate::measure(drain, &place, &mut report).with_context(|| drain.name.clone())?;
     }
+    cores.share(std::process::id())?;
     for capacity in &scenario.capacities {
         capacity::measure(capacity, &place, &mut report).with_context(|| capacity.name.clone())?;
     }
