@@ -15,7 +15,8 @@ ARG RUNTIME_IMAGE=debian:bookworm-20260824-slim@sha256:88200866dfff7ea7f5cbcb6ec
 FROM ${RUST_IMAGE} AS toolchain
 # Named here, or rustup reads rust-toolchain.toml and fetches rustfmt and clippy, too. A test holds one against the other.
 ENV RUSTUP_TOOLCHAIN=1.95.0
-# g++, make and perl build librdkafka and its OpenSSL; pip fetches ONNX Runtime. Debian keeps one version of each, so none is named.
+# g++, make and perl build librdkafka, its OpenSSL and jemalloc; pip fetches ONNX Runtime. Debian keeps one version of each, so
+# none is named.
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends g++ make perl python3-pip \
