@@ -33,8 +33,8 @@ pub(crate) struct Capacity {
 }
 
 /// Always so many events on their way: enough for every lane's largest batch and window. The windows of the router and of the
-/// throughput lane alone hold an event for half a second, so that 2,000 would be an end at some 7,000 a second.
-const ON_THEIR_WAY: u64 = 10_000;
+/// throughput lane hold an event for half a second, so that 2,000 would be an end at 4,000 a second, whatever the models do.
+const ON_THEIR_WAY: u64 = 20_000;
 const WARM_UP: Duration = Duration::from_secs(4);
 const CLOSED: Duration = Duration::from_secs(12);
 const STEP_S: f64 = 6.0;
