@@ -16,10 +16,9 @@
 /// What to ask next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Request {
-    /// Begin, and hand every output over.
+    /// Send every output and wait until the brokers have them.
     Produce,
-    /// Send the offsets, as a valid member of the group, and wait until the brokers have them and every output: both are on
-    /// their way at once.
+    /// Send the offsets, as a valid member of the group.
     SendOffsets,
     /// End the transaction: from here on it is not aborted by us.
     End,

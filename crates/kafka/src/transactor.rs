@@ -101,7 +101,6 @@ impl Transactor {
                 stopping,
                 fenced_at: None,
                 missing_since: None,
-                one_by_one: false,
                 patience: PATIENCE,
             }
             .run(&jobs, &doubts, &reports),
@@ -161,8 +160,6 @@ enum Stop {
     Fatal(RDKafkaErrorCode),
 }
 
-/// What the call that sends offsets is called.
-const OFFSETS: &str = "offsets";
 /// How long offsets or an abort may be on their way before the producer is given up: a call that takes longer mostly
 /// never comes back, and everything stands still meanwhile. Giving up early costs reading again, and nothing else; but with
 /// brokers that really are slow it must not go on for ever, so each time in a row is twice as patient.
@@ -190,9 +187,6 @@ struct Worker {
     fenced_at: Option<Instant>,
     /// Since when the brokers have said of a topic that it is not there, with no commit in between.
     missing_since: Option<Instant>,
-    /// The last window was aborted. Offsets wait for the acknowledgement of the records, so that a topic that is refused again
-    /// is known to be one that is written or one that is read: librdkafka gives the error of either to whoever asks next.
-    one_by_one: bool,
     /// See [`PATIENCE`].
     patience: Duration,
     seconds: metrics::Histogram,
@@ -244,7 +238,7 @@ impl Worker {
             .expect("the ledger's offsets are valid");
         tracing::debug!(stage = self.options.stage, %partition, "ending what the group may take for open");
         self.call(&Call::Begin, self.patience, "begin")?;
-        match self.call(&Call::Offsets(Arc::new((list, metadata))), self.patience, OFFSETS) {
+        match self.call(&Call::Offsets(Arc::new((list, metadata))), self.patience, "offsets") {
             Ok(()) | Err(Stop::Abort(_)) => {}
             Err(fatal) => return Err(fatal),
         }
@@ -271,7 +265,6 @@ impl Worker {
                     self.tell_of_abort(cause, &window);
                     // Asked now: with the abort librdkafka forgets why.
                     beyond_repair = beyond_repair.or(self.beyond_repair(cause, &window));
-                    self.one_by_one = true;
                     Reply::MustAbort
                 }
                 Err(Stop::Fatal(code)) => {
@@ -283,7 +276,6 @@ impl Worker {
                 Next::Ask(next) => request = next,
                 Next::Committed => {
                     self.missing_since = None;
-                    self.one_by_one = false;
                     self.patience = PATIENCE;
                     self.membership.note_committed(&window);
                     self.seconds.record(began.elapsed().as_secs_f64());
@@ -308,7 +300,7 @@ impl Worker {
                 self.producer.emptied();
                 self.call(&Call::Begin, self.patience, "begin")?;
                 window.outputs().try_for_each(|output| self.produce(output))?;
-                if self.one_by_one { self.flush() } else { Ok(()) }
+                self.flush()
             }
             // From here on the broker decides whether we still own the partitions, by generation. It cannot know that
             // one was lost and came back, so nothing of a cancelled window gets that far.
@@ -321,8 +313,7 @@ impl Worker {
                 // However often it is tried, it is the same claim of the same member: a later generation may have lost
                 // partitions and won them back.
                 let claim = Call::Offsets(Arc::new((offsets(window), metadata)));
-                self.call(&claim, self.patience, OFFSETS)?;
-                self.flush()
+                self.call(&claim, self.patience, "offsets")
             }
             Request::End => {
                 fail_point::pass("before_end");
@@ -423,10 +414,7 @@ impl Worker {
             Some((topic, code)) => (Some(topic), code),
             None => (None, self.producer.transaction_error()?),
         };
-        let is_about_offsets = topic.is_none() && doing == OFFSETS;
-        if is_about_offsets && code == RDKafkaErrorCode::TopicAuthorizationFailed && !self.one_by_one {
-            return None;
-        }
+        let is_about_offsets = topic.is_none() && doing == "offsets";
         let topics = topic.unwrap_or_else(|| match is_about_offsets {
             true => listed(window.runs.iter().map(|run| &run.partition.topic)),
             false => listed(window.outputs().map(|output| &output.topic)),

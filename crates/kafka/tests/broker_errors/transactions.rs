@@ -110,11 +110,7 @@ fn what_is_not_allowed_ends_the_stage_with_what_it_was_and_is_not_tried_for_ever
         let outcome = member.outcome(&transactor);
         assert_committed(&outcome, "before the access is revoked");
         member.cluster.answer(api, &[error; 3]);
-        let mut outcome = member.outcome(&transactor);
-        // Offsets and records are on their way at once: the first refusal of a topic does not say whose it is.
-        if error == TOPIC && matches!(outcome, Outcome::Aborted(_)) {
-            outcome = member.outcome(&transactor);
-        }
+        let outcome = member.outcome(&transactor);
         assert_unauthorised(&outcome, said, &case);
         member.cluster.mock.clear_request_errors(api);
     }
