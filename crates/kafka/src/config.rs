@@ -81,7 +81,7 @@ const PRODUCER_DEFAULTS: &[(&str, &str)] = &[
     // A transaction begins with its outputs in memory, so this covers a produce and a commit, no model run.
     ("transaction.timeout.ms", "10000"),
     ("compression.type", "lz4"),
-    // A window is flushed when all of it is handed over, which overrides this; until then only full batches leave.
+    // A window is flushed when a partition's batch is full and when all of it is handed over, which overrides this.
     ("linger.ms", "100"),
     ("batch.num.messages", "50000"),
     ("queue.buffering.max.messages", "1000000"),

@@ -271,6 +271,8 @@ pub(crate) fn named(list: &TopicPartitionList) -> Vec<TopicPartition> {
 pub(crate) fn log(level: rdkafka::config::RDKafkaLogLevel, facility: &str, message: &str) {
     use rdkafka::config::RDKafkaLogLevel as L;
     match level {
+        // A connection that failed: the error callback is told the same.
+        _ if facility == "FAIL" => tracing::debug!(facility, "{message}"),
         L::Emerg | L::Alert | L::Critical | L::Error => tracing::warn!(facility, "{message}"),
         L::Warning | L::Notice => tracing::info!(facility, "{message}"),
         L::Info | L::Debug => tracing::debug!(facility, "{message}"),

@@ -105,8 +105,7 @@ impl ClientContext for Context {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.heard.hear(&error, reason);
-        tracing::warn!(%error, reason, "consumer");
+        self.heard.hear("consumer", &error, reason);
     }
 }
 

@@ -3,6 +3,7 @@
 //! out and reports what the brokers said.
 
 mod calls;
+mod complaints;
 mod config;
 mod consumer;
 mod context;

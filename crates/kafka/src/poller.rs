@@ -16,6 +16,7 @@ use twinlane_record::{Blocks, Envelope};
 
 use crate::{
     Error, Inbound,
+    complaints::Complaints,
     consumer::{Client, Command, join, listed, named},
     context::{ASK_AGAIN, Intake, SETTLE},
     error::{is_authorisation, is_missing},
@@ -57,7 +58,7 @@ pub(crate) struct Poller {
     /// One allocation per topic name instead of one per record.
     topics: Vec<Arc<str>>,
     blocks: Blocks,
-    last_complaint: Option<Instant>,
+    complaints: Complaints,
     /// How long a topic may be missing before that is believed.
     missing_grace: Duration,
     /// Since when the brokers have said that a topic is not there.
@@ -83,7 +84,7 @@ impl Poller {
             orders,
             topics: Vec::new(),
             blocks: Blocks::default(),
-            last_complaint: None,
+            complaints: Complaints::default(),
             missing_grace,
             missing_since: None,
             asked_at: None,
@@ -186,11 +187,7 @@ impl Poller {
                 if code.is_some_and(is_missing) {
                     self.missing_since.get_or_insert_with(Instant::now);
                 }
-                // Brokers that are away say so several times a second.
-                if self.last_complaint.is_none_or(|at| at.elapsed() > Duration::from_secs(5)) {
-                    self.last_complaint = Some(Instant::now());
-                    tracing::warn!(%error, "consuming goes on when this heals");
-                }
+                self.complaints.tell("consuming goes on when this heals", &error, "");
                 None
             }
         }

@@ -68,8 +68,7 @@ impl ClientContext for Deliveries {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.0.heard.hear(&error, reason);
-        tracing::warn!(%error, reason, "producer");
+        self.0.heard.hear("producer", &error, reason);
     }
 }
 

@@ -12,11 +12,14 @@ use rdkafka::{
     types::RDKafkaErrorCode,
 };
 
-use crate::{Error, consumer::log, error::CertificateFault, trust};
+use crate::{Error, complaints::Complaints, consumer::log, error::CertificateFault, trust};
 
-/// What a callback heard last, for whoever is to decide about the client.
+/// What a client's callback hears: for the log, and for whoever is to decide about the client.
 #[derive(Default)]
-pub(crate) struct Heard(Mutex<Option<Refusal>>);
+pub(crate) struct Heard {
+    refusal: Mutex<Option<Refusal>>,
+    complaints: Complaints,
+}
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Refusal {
@@ -27,18 +30,19 @@ enum Refusal {
 }
 
 impl Heard {
-    /// To be called for every error of a client.
-    pub(crate) fn hear(&self, error: &KafkaError, reason: &str) {
+    /// To be called for every error of a client (`consumer`, `producer`).
+    pub(crate) fn hear(&self, client: &str, error: &KafkaError, reason: &str) {
+        self.complaints.tell(client, error, reason);
         if let Some(refusal) = error.rdkafka_error_code().and_then(|code| Refusal::of(code, reason)) {
             // It is set whole.
-            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
+            *self.refusal.lock().unwrap_or_else(PoisonError::into_inner) = Some(refusal);
         }
     }
 
     /// Why the client with these settings cannot go on, if that was heard. Where a certificate was refused, this asks
     /// why, which takes a moment.
     pub(crate) fn failure(&self, config: &ClientConfig) -> Option<Error> {
-        let refusal = self.0.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        let refusal = self.refusal.lock().unwrap_or_else(PoisonError::into_inner).take()?;
         let brokers = config.get("bootstrap.servers").unwrap_or_default().to_owned();
         let fault = match refusal {
             Refusal::SignIn(why) => return Some(Error::SignIn { brokers, why }),
@@ -104,8 +108,7 @@ impl ClientContext for Listener {
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        self.0.hear(&error, reason);
-        tracing::warn!(%error, reason, "admin client");
+        self.0.hear("admin client", &error, reason);
     }
 }
 
