@@ -135,7 +135,7 @@ impl Producer {
                         if let Some(refused) = failures.heard.failure(&config) {
                             return Err(refused);
                         }
-                        tracing::warn!(%error, id, "waiting for the transaction coordinator");
+                        failures.heard.complaints.tell("waiting for the transaction coordinator", &error, id);
                     }
                     Err(error) => break error,
                 }

@@ -18,7 +18,7 @@ use crate::{Error, complaints::Complaints, consumer::log, error::CertificateFaul
 #[derive(Default)]
 pub(crate) struct Heard {
     refusal: Mutex<Option<Refusal>>,
-    complaints: Complaints,
+    pub(crate) complaints: Complaints,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
