@@ -40,6 +40,8 @@ pub struct BrokerOptions {
     pub brokers: usize,
     /// The heap of each broker, as Java writes it.
     pub heap: String,
+    /// It lives for longer than some minutes, so that optimising itself pays.
+    pub lives_long: bool,
     /// Further lines for `server.properties`; they win over ours.
     pub properties: Vec<(String, String)>,
     /// Listeners beside the plain one, in the order of [`Broker::listener`].
@@ -57,6 +59,7 @@ impl Default for BrokerOptions {
         Self {
             brokers: 1,
             heap: "512m".into(),
+            lives_long: false,
             properties: Vec::new(),
             listeners: Vec::new(),
             scram_users: Vec::new(),
@@ -81,6 +84,7 @@ struct Node {
     address: SocketAddr,
     config: PathBuf,
     heap: String,
+    lives_long: bool,
     process: Option<Process>,
     proxy: Option<Arc<Proxy>>,
     // Dropped last: the process writes into it until it has ended.
@@ -222,6 +226,7 @@ impl Broker {
                 address,
                 config,
                 heap: options.heap.clone(),
+                lives_long: options.lives_long,
                 process: None,
                 proxy: proxy.map(Arc::new),
                 _folder: Some(folder),
@@ -253,9 +258,12 @@ impl Node {
 
     fn java(&self, jars: &Path, main: &str) -> Result<std::process::Command> {
         let mut java = std::process::Command::new(java()?);
+        if !self.lives_long {
+            // It would spend its life on optimising itself.
+            java.arg("-XX:TieredStopAtLevel=1");
+        }
         java.arg(format!("-Xmx{}", self.heap))
-            // A broker that lives for minutes would spend them on optimising itself.
-            .args(["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true"])
+            .args(["-XX:+UseSerialGC", "-Djava.awt.headless=true"])
             .arg(format!("-Dlog4j2.configurationFile=file:{}/log4j2.properties", self.folder().display()))
             // Its native libraries are unpacked there, and stay when it is killed.
             .arg(format!("-Djava.io.tmpdir={}", self.folder().display()))

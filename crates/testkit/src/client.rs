@@ -11,7 +11,7 @@ pub use read::{
     Ends, Follower, Record, check_and_visit_topics, check_topics, committed_lag, read_to_end,
     wait_until_settled,
 };
-pub use topics::{create_topic, partitions, takes_writes, unique, wait_until_in_sync};
+pub use topics::{create_topic, partitions, takes_writes, topics, unique, wait_until_in_sync};
 
 use rdkafka::ClientConfig;
 

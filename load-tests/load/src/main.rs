@@ -4,6 +4,7 @@
 mod account;
 mod arrivals;
 mod breakdown;
+mod broker;
 mod capacity;
 mod changes;
 mod compare;
@@ -114,18 +115,25 @@ fn run(name: &str, out: Option<PathBuf>, binaries: &std::path::Path) -> Result<(
         (
             "broker settings".to_owned(),
             json!(
-                "group.initial.rebalance.delay.ms 0, replication 1, -XX:TieredStopAtLevel=1 -XX:+UseSerialGC"
+                "group.initial.rebalance.delay.ms 0, replication 1, -XX:+UseSerialGC; for drains \
+                 -XX:TieredStopAtLevel=1, for all else one broker that was run in"
             ),
         ),
         ("partitions".to_owned(), json!(workload::PARTITIONS)),
     ]);
-    let place = Place { binaries, data: &data, out: &out, cores: &cores, interrupted: &interrupted };
+    let mut place =
+        Place { binaries, data: &data, out: &out, cores: &cores, broker: None, interrupted: &interrupted };
     // Producers and readers of ours must not disturb what is measured.
     cores.put_aside(std::process::id())?;
     for drain in &scenario.drains {
         saturate::measure(drain, &place, &mut report).with_context(|| drain.name.clone())?;
     }
     cores.share(std::process::id())?;
+    let shared = scenario.needs_a_broker().then(broker::start).transpose()?;
+    place.broker = shared.as_ref();
+    if shared.is_some() {
+        broker::run_in(&place)?;
+    }
     for capacity in &scenario.capacities {
         capacity::measure(capacity, &place, &mut report).with_context(|| capacity.name.clone())?;
     }

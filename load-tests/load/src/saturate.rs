@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use twinlane_testkit::process::Process;
-use twinlane_testkit::{client, wait};
+use twinlane_testkit::{Broker, client, wait};
 
 use crate::cores::Cores;
 use crate::drain::{Drain, Drained, Filled};
@@ -37,6 +37,8 @@ pub(crate) struct Place<'a> {
     pub(crate) data: &'a Path,
     pub(crate) out: &'a Path,
     pub(crate) cores: &'a Cores,
+    /// The broker of everything but drains, each of which has its own.
+    pub(crate) broker: Option<&'a Broker>,
     pub(crate) interrupted: &'a Arc<AtomicBool>,
 }
 

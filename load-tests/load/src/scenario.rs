@@ -88,6 +88,11 @@ impl Target {
 }
 
 impl Scenario {
+    /// Whether it measures anything but drains.
+    pub(crate) fn needs_a_broker(&self) -> bool {
+        !(self.capacities.is_empty() && self.idles.is_empty() && self.streams.is_empty())
+    }
+
     /// Reads the scenario of this name, or the file.
     pub(crate) fn find(name: &str) -> Result<(String, Self)> {
         let file = match Path::new(name).extension() {

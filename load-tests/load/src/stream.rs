@@ -199,7 +199,7 @@ pub(crate) fn flow(
         system.start_services(place)?;
     }
     let counted = began + Duration::from_secs_f64(warm_up_seconds);
-    let generator = Generator::start(system.broker.bootstrap(), plan, began, Arc::clone(place.interrupted))?;
+    let generator = Generator::start(&system.brokers, plan, began, Arc::clone(place.interrupted))?;
     let lanes = answers.lanes();
     let mut course = Course::new(lanes, &system.services);
     let mut account = Account::new(lanes, counted);

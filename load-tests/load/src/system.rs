@@ -1,12 +1,13 @@
-//! What streams run through: a broker, the services of a workload, and a reader of their answers.
+//! What streams run through: empty topics on the broker that all share, the services of a workload, and a reader of their
+//! answers.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use twinlane_testkit::checker::coordinates;
+use twinlane_testkit::client;
 use twinlane_testkit::client::{Follower, Record};
-use twinlane_testkit::{Broker, BrokerOptions, client};
 
 use crate::account::{Account, Answer};
 use crate::breakdown::Moments;
@@ -14,15 +15,16 @@ use crate::changes::Changes;
 use crate::report::Report;
 use crate::saturate::Place;
 use crate::services::{How, Running};
-use crate::workload::{PARTITIONS, SOURCE, Workload};
+use crate::workload::{self, PARTITIONS, SOURCE, Workload};
 
 const OWN_MODEL: &str = "own.onnx";
 
-/// A broker, and the services of a workload, once they are started.
+/// Topics of its own, and the services of a workload, once they are started.
 pub(crate) struct System {
     name: String,
     workload: Workload,
-    pub(crate) broker: Broker,
+    /// For a client's `bootstrap.servers`.
+    pub(crate) brokers: String,
     pub(crate) services: Vec<Running>,
     pub(crate) logs: PathBuf,
     pipeline: PathBuf,
@@ -32,18 +34,21 @@ pub(crate) struct System {
 }
 
 impl System {
-    /// Starts the broker and makes its topics; the services are not started yet.
+    /// Makes the topics, new ones where another system had them; the services are not started yet.
     pub(crate) fn prepare(name: &str, workload: Workload, timings: bool, place: &Place<'_>) -> Result<Self> {
         let folder = tempfile::tempdir().context("creating a folder")?;
         let pipeline = workload.write(folder.path(), workload.routes())?;
-        let broker = Broker::start_own(&BrokerOptions::default())?;
+        let brokers = place.broker.context("streams have a broker")?.bootstrap().to_owned();
+        for topic in client::topics(&brokers)?.iter().filter(|topic| workload::is_ours(topic)) {
+            client::delete_topic(&brokers, topic)?;
+        }
         for topic in workload.scores().iter().chain([&SOURCE]) {
-            client::create_topic(broker.bootstrap(), topic, PARTITIONS, &[])?;
+            client::create_topic(&brokers, topic, PARTITIONS, &[])?;
         }
         Ok(Self {
             name: name.to_owned(),
             workload,
-            broker,
+            brokers,
             services: Vec::new(),
             logs: place.out.join("logs"),
             pipeline,
@@ -72,7 +77,7 @@ impl System {
         let how = How {
             binaries: place.binaries,
             pipeline: &self.pipeline,
-            brokers: self.broker.bootstrap(),
+            brokers: &self.brokers,
             logs: &self.logs,
             prefix: &[],
             timings: self.timings,
@@ -110,7 +115,7 @@ impl System {
     /// A reader of the answers that come from now on.
     pub(crate) fn answers(&self) -> Result<Answers> {
         let outputs = self.workload.scores();
-        Ok(Answers { follower: Follower::from_end(self.broker.bootstrap(), outputs)?, outputs })
+        Ok(Answers { follower: Follower::from_end(&self.brokers, outputs)?, outputs })
     }
 
     /// What the services say of their batches and transactions, into the report; then they stop.

@@ -22,6 +22,11 @@ pub(crate) const SOURCE: &str = "load.events";
 /// The pipeline's name, with which the topics between router and workers begin.
 const PIPELINE: &str = "load";
 
+/// Whether a workload made this topic.
+pub(crate) fn is_ours(topic: &str) -> bool {
+    topic.strip_prefix(PIPELINE).is_some_and(|rest| rest.starts_with('.'))
+}
+
 /// Which events, and which tasks they lead to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -66,6 +66,17 @@ pub fn wait_until_in_sync(bootstrap: &str, limit: Duration) -> Result<()> {
     in_sync.ok_or_else(|| Error::Timeout { what: what(), within: limit, context: String::new() })
 }
 
+/// The names of all topics, Kafka's own included.
+///
+/// # Errors
+/// When the broker does not answer.
+pub fn topics(bootstrap: &str) -> Result<Vec<String>> {
+    let what = || "listing the topics".to_owned();
+    let consumer: BaseConsumer = config(bootstrap).create().map_err(Error::kafka(what()))?;
+    let metadata = consumer.fetch_metadata(None, LIMIT).map_err(Error::kafka(what()))?;
+    Ok(metadata.topics().iter().map(|topic| topic.name().to_owned()).collect())
+}
+
 /// How many partitions a topic has that have a leader; 0 for a topic that is not there.
 ///
 /// # Errors
