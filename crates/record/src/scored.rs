@@ -4,25 +4,25 @@ use std::sync::Arc;
 
 use crate::{Coordinates, Value};
 
-/// An answer with everything that a reader needs to trust it. What is written borrows its texts, what was read owns them.
+/// An answer with everything that a reader needs to trust it.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ScoredEvent<T = Arc<str>> {
+pub struct ScoredEvent {
     /// Identifies the event: its source coordinates as text.
-    pub event_id: T,
+    pub event_id: Arc<str>,
     /// Pipeline.
-    pub pipeline: T,
+    pub pipeline: Arc<str>,
     /// Route that matched.
-    pub route: T,
+    pub route: Arc<str>,
     /// Lane.
-    pub lane: T,
+    pub lane: Arc<str>,
     /// Task.
-    pub task: T,
+    pub task: Arc<str>,
     /// `full` or `distilled`.
-    pub variant: T,
+    pub variant: Arc<str>,
     /// SHA-256 of the model's bytes, hex, shortened.
-    pub model_digest: T,
+    pub model_digest: Arc<str>,
     /// The device that really ran it: `cpu`, `cuda`.
-    pub device: T,
+    pub device: Arc<str>,
     /// How it was settled.
     pub outcome: Outcome,
     /// The task's outputs by name.
@@ -37,6 +37,72 @@ pub struct ScoredEvent<T = Arc<str>> {
     pub event_time_ms: Option<i64>,
     /// When it was scored, milliseconds since the Unix epoch.
     pub scored_time_ms: i64,
+}
+
+/// Who answers: the same for every event of a route under one model, so a codec writes it once for all of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Answerer<'a> {
+    /// Pipeline.
+    pub pipeline: &'a str,
+    /// Route that matched.
+    pub route: &'a str,
+    /// Lane.
+    pub lane: &'a str,
+    /// Task.
+    pub task: &'a str,
+    /// `full` or `distilled`.
+    pub variant: &'a str,
+    /// SHA-256 of the model's bytes, hex, shortened.
+    pub model_digest: &'a str,
+    /// The device that really ran it: `cpu`, `cuda`.
+    pub device: &'a str,
+}
+
+/// The rest of a [`ScoredEvent`], which differs from event to event.
+#[derive(Clone, Copy, Debug)]
+pub struct Scores<'a> {
+    /// Identifies the event: its source coordinates as text.
+    pub event_id: &'a str,
+    /// How it was settled.
+    pub outcome: Outcome,
+    /// The task's outputs by name.
+    pub outputs: &'a [(Arc<str>, Output)],
+    /// Fields of the event that the task carries along.
+    pub carried: &'a [(Arc<str>, Value)],
+    /// Another model than the planned one answered.
+    pub degraded: bool,
+    /// Where the event stands.
+    pub source: &'a Coordinates,
+    /// The event's own timestamp, milliseconds since the Unix epoch.
+    pub event_time_ms: Option<i64>,
+    /// When it was scored, milliseconds since the Unix epoch.
+    pub scored_time_ms: i64,
+}
+
+impl ScoredEvent {
+    /// Its two parts, as codecs write them.
+    pub(crate) fn parts(&self) -> (Answerer<'_>, Scores<'_>) {
+        let answerer = Answerer {
+            pipeline: &self.pipeline,
+            route: &self.route,
+            lane: &self.lane,
+            task: &self.task,
+            variant: &self.variant,
+            model_digest: &self.model_digest,
+            device: &self.device,
+        };
+        let scores = Scores {
+            event_id: &self.event_id,
+            outcome: self.outcome,
+            outputs: &self.outputs,
+            carried: &self.carried,
+            degraded: self.degraded,
+            source: &self.source,
+            event_time_ms: self.event_time_ms,
+            scored_time_ms: self.scored_time_ms,
+        };
+        (answerer, scores)
+    }
 }
 
 /// How a scored event was settled.

@@ -10,8 +10,8 @@ use apache_avro::Schema;
 use bytes::BufMut as _;
 
 use crate::{
-    EventDecoder, Format, Output, Reason, Rejection, SchemaEntry, SchemaError, SchemaFolder, ScoredEvent,
-    Value, decoder::split, json, scored_json,
+    Answerer, EventDecoder, Format, Output, Reason, Rejection, SchemaEntry, SchemaError, SchemaFolder,
+    ScoredEvent, Scores, Value, decoder::split, json, scored_json,
 };
 
 /// Subject of the scored event in the schema folder.
@@ -22,6 +22,10 @@ const SCHEMA: &str = include_str!("../../../schemas/scored-event.v1.avsc");
 /// Encodes and decodes scored events of one topic.
 #[derive(Clone, Debug)]
 pub struct ScoredEventCodec(Kind);
+
+/// An [`Answerer`] as one codec writes it, for any number of answers of that codec.
+#[derive(Clone, Debug)]
+pub struct Prepared(Vec<u8>);
 
 #[derive(Clone, Debug)]
 enum Kind {
@@ -57,18 +61,29 @@ impl ScoredEventCodec {
         }))
     }
 
-    /// Appends the record's value.
-    pub fn write<T: AsRef<str>>(&self, event: &ScoredEvent<T>, out: &mut Vec<u8>) {
+    /// Writes what is the same in many answers.
+    pub fn prepare(&self, by: &Answerer<'_>) -> Prepared {
+        let mut written = Vec::new();
         match &self.0 {
-            Kind::Avro { id, .. } => avro(*id, event, out),
-            Kind::Json => scored_json::write(event, out),
+            Kind::Avro { .. } => avro_answerer(by, &mut Writer(&mut written)),
+            Kind::Json => scored_json::write_answerer(by, &mut written),
+        }
+        Prepared(written)
+    }
+
+    /// Appends the record's value. What was prepared must be of this codec.
+    pub fn write(&self, by: &Prepared, scores: &Scores<'_>, out: &mut Vec<u8>) {
+        match &self.0 {
+            Kind::Avro { id, .. } => avro(*id, by, scores, out),
+            Kind::Json => scored_json::write(&by.0, scores, out),
         }
     }
 
     /// The record's value.
     pub fn encode(&self, event: &ScoredEvent) -> Vec<u8> {
+        let (answerer, scores) = event.parts();
         let mut out = Vec::new();
-        self.write(event, &mut out);
+        self.write(&self.prepare(&answerer), &scores, &mut out);
         out
     }
 
@@ -93,43 +108,39 @@ impl ScoredEventCodec {
 
     /// Reads a scored event as JSON, for people and tools.
     pub fn read(&self, payload: &[u8]) -> Result<serde_json::Value, Rejection> {
-        let mut text = Vec::new();
-        scored_json::write(&self.decode(payload)?, &mut text);
+        let text = Self(Kind::Json).encode(&self.decode(payload)?);
         serde_json::from_slice(&text).map_err(|e| Rejection::new(Reason::MalformedPayload, e.to_string()))
     }
 }
 
-fn avro<T: AsRef<str>>(id: u32, event: &ScoredEvent<T>, out: &mut Vec<u8>) {
+fn avro(id: u32, by: &Prepared, scores: &Scores<'_>, out: &mut Vec<u8>) {
     let mut out = Writer(out);
     out.0.put_u8(0);
     out.0.put_u32(id);
-    for text in [
-        &event.event_id,
-        &event.pipeline,
-        &event.route,
-        &event.lane,
-        &event.task,
-        &event.variant,
-        &event.model_digest,
-        &event.device,
-    ] {
-        out.text(text.as_ref());
-    }
-    out.text(event.outcome.as_str());
-    out.map(&event.outputs, Writer::output);
-    out.map(&event.carried, Writer::carried);
-    out.0.put_u8(event.degraded.into());
-    out.text(&event.source.topic);
-    out.long(event.source.partition.into());
-    out.long(event.source.offset);
-    match event.event_time_ms {
+    out.text(scores.event_id);
+    out.0.put_slice(&by.0);
+    out.text(scores.outcome.as_str());
+    out.map(scores.outputs, Writer::output);
+    out.map(scores.carried, Writer::carried);
+    out.0.put_u8(scores.degraded.into());
+    out.text(&scores.source.topic);
+    out.long(scores.source.partition.into());
+    out.long(scores.source.offset);
+    match scores.event_time_ms {
         None => out.long(0),
         Some(time) => {
             out.long(1);
             out.long(readable(time));
         }
     }
-    out.long(readable(event.scored_time_ms));
+    out.long(readable(scores.scored_time_ms));
+}
+
+/// The texts between the event's name and the outcome.
+fn avro_answerer(by: &Answerer<'_>, out: &mut Writer<'_>) {
+    for text in [by.pipeline, by.route, by.lane, by.task, by.variant, by.model_digest, by.device] {
+        out.text(text);
+    }
 }
 
 /// A time in milliseconds that every reader can read. A producer may write any number, and so may whoever wrote the JSON

@@ -1,15 +1,52 @@
 //! The scored event as JSON, and from the generic value that both formats are read into. Written straight from
-//! the event, in its order; NaN and infinity, which JSON lacks, become null.
+//! the answer, in the schema's order; NaN and infinity, which JSON lacks, become null.
 
 use std::sync::Arc;
 
 use serde::ser::{Serialize, SerializeMap as _, SerializeStruct as _, Serializer};
 
-use crate::{Coordinates, Outcome, Output, ScoredEvent, Value};
+use crate::{Answerer, Coordinates, Outcome, Output, ScoredEvent, Scores, Value};
 
-/// Appends one JSON object.
-pub(crate) fn write<T: AsRef<str>>(event: &ScoredEvent<T>, out: &mut Vec<u8>) {
-    serde_json::to_writer(out, &Json(event)).expect("every key is a string and nothing else can fail");
+/// Appends one JSON object. `by` is what [`write_answerer`] has written.
+pub(crate) fn write(by: &[u8], scores: &Scores<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"{\"event_id\":");
+    append(scores.event_id, out);
+    out.extend_from_slice(by);
+    append_field("outcome", scores.outcome.as_str(), out);
+    append_field("outputs", &Json(scores.outputs), out);
+    append_field("carried", &Json(scores.carried), out);
+    append_field("degraded", &scores.degraded, out);
+    append_field("source", &Json(scores.source), out);
+    append_field("event_time", &scores.event_time_ms, out);
+    append_field("scored_time", &scores.scored_time_ms, out);
+    out.push(b'}');
+}
+
+/// Appends the fields between the event's name and the outcome.
+pub(crate) fn write_answerer(by: &Answerer<'_>, out: &mut Vec<u8>) {
+    for (name, text) in [
+        ("pipeline", by.pipeline),
+        ("route", by.route),
+        ("lane", by.lane),
+        ("task", by.task),
+        ("variant", by.variant),
+        ("model_digest", by.model_digest),
+        ("device", by.device),
+    ] {
+        append_field(name, text, out);
+    }
+}
+
+/// A field that is not its object's first. Its name is ours and needs no escapes.
+fn append_field(name: &str, of: &(impl Serialize + ?Sized), out: &mut Vec<u8>) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(name.as_bytes());
+    out.extend_from_slice(b"\":");
+    append(of, out);
+}
+
+fn append(of: &(impl Serialize + ?Sized), out: &mut Vec<u8>) {
+    serde_json::to_writer(out, of).expect("every key is a string and nothing else can fail");
 }
 
 /// A carried value as JSON text.
@@ -19,29 +56,6 @@ pub(crate) fn text(value: &Value) -> String {
 
 /// Writes what it holds as JSON.
 struct Json<'e, T: ?Sized>(&'e T);
-
-impl<T: AsRef<str>> Serialize for Json<'_, ScoredEvent<T>> {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        let event = self.0;
-        let mut fields = to.serialize_struct("ScoredEvent", 15)?;
-        fields.serialize_field("event_id", event.event_id.as_ref())?;
-        fields.serialize_field("pipeline", event.pipeline.as_ref())?;
-        fields.serialize_field("route", event.route.as_ref())?;
-        fields.serialize_field("lane", event.lane.as_ref())?;
-        fields.serialize_field("task", event.task.as_ref())?;
-        fields.serialize_field("variant", event.variant.as_ref())?;
-        fields.serialize_field("model_digest", event.model_digest.as_ref())?;
-        fields.serialize_field("device", event.device.as_ref())?;
-        fields.serialize_field("outcome", event.outcome.as_str())?;
-        fields.serialize_field("outputs", &Json(&event.outputs[..]))?;
-        fields.serialize_field("carried", &Json(&event.carried[..]))?;
-        fields.serialize_field("degraded", &event.degraded)?;
-        fields.serialize_field("source", &Json(&event.source))?;
-        fields.serialize_field("event_time", &event.event_time_ms)?;
-        fields.serialize_field("scored_time", &event.scored_time_ms)?;
-        fields.end()
-    }
-}
 
 impl<T> Serialize for Json<'_, [(Arc<str>, T)]>
 where

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::SystemTime};
 
 use twinlane_pipeline::LaneName;
-use twinlane_record::{Blocks, Outcome, Output, Rejection, ScoredEvent, Verdict, headers};
+use twinlane_record::{Answerer, Blocks, Outcome, Output, Prepared, Rejection, Scores, Verdict, headers};
 
 use crate::{Answers, ModelIdentity, Pending, Read, Settled, scorer::Task};
 
@@ -21,14 +21,15 @@ pub(crate) struct By<'b> {
 /// Writes scored events, and the dead letters of a worker.
 pub(crate) struct ScoredAnswers {
     answers: Answers,
-    pipeline: Arc<str>,
     lane: LaneName,
+    known: KnownParts,
     blocks: Blocks,
 }
 
 impl ScoredAnswers {
     pub(crate) fn new(answers: Answers, pipeline: Arc<str>, lane: LaneName) -> Self {
-        Self { answers, pipeline, lane, blocks: Blocks::default() }
+        let known = KnownParts { pipeline, lane, parts: Vec::new() };
+        Self { answers, lane, known, blocks: Blocks::default() }
     }
 
     /// What a model has answered.
@@ -76,29 +77,62 @@ impl ScoredAnswers {
             carried_headers.note_moment("run", began);
             carried_headers.note_moment("ran", ended);
         }
-        let scored = ScoredEvent {
+        let scores = Scores {
             event_id: std::str::from_utf8(&place).expect("it was printed"),
-            pipeline: &*self.pipeline,
-            route: &pending.route.name,
-            lane: self.lane.as_str(),
-            task: &task.name,
-            variant: &task.variant,
-            model_digest: &model.digest,
-            device: &model.device,
             outcome,
-            outputs,
-            carried: pending.carried,
+            outputs: &outputs,
+            carried: &pending.carried,
             degraded: false,
-            source: pending.origin.clone(),
+            source: &pending.origin,
             event_time_ms: pending.event.timestamp_ms,
             scored_time_ms: time_ms,
         };
-        let value = self.blocks.write(|out| task.parts.codec.write(&scored, out));
+        let by = self.known.of(task, &pending.route.name, model);
+        let value = self.blocks.write(|out| task.parts.codec.write(by, &scores, out));
         let verdict = match outcome {
             Outcome::Scored => Verdict::Scored,
             Outcome::Expired => Verdict::Expired,
         };
         let read = Read { ticket: pending.ticket, event: &pending.event, origin: &pending.origin };
         self.answers.answer(read, &task.answers_to, Some(value), carried_headers, verdict)
+    }
+}
+
+/// What is the same in all answers of a route and task, written once for each model.
+struct KnownParts {
+    pipeline: Arc<str>,
+    lane: LaneName,
+    /// For each route and task that was answered, under the model that answered last.
+    parts: Vec<KnownPart>,
+}
+
+struct KnownPart {
+    route: Arc<str>,
+    task: Arc<str>,
+    model: ModelIdentity,
+    by: Prepared,
+}
+
+impl KnownParts {
+    fn of(&mut self, task: &Task, route: &Arc<str>, model: &ModelIdentity) -> &Prepared {
+        let is_it = |part: &KnownPart| Arc::ptr_eq(&part.route, route) && Arc::ptr_eq(&part.task, &task.name);
+        let at = self.parts.iter().position(is_it).unwrap_or(self.parts.len());
+        if self.parts.get(at).is_none_or(|part| part.model != *model) {
+            let by = task.parts.codec.prepare(&Answerer {
+                pipeline: &self.pipeline,
+                route,
+                lane: self.lane.as_str(),
+                task: &task.name,
+                variant: &task.variant,
+                model_digest: &model.digest,
+                device: &model.device,
+            });
+            let part = KnownPart { route: route.clone(), task: task.name.clone(), model: model.clone(), by };
+            match self.parts.get_mut(at) {
+                Some(former) => *former = part,
+                None => self.parts.push(part),
+            }
+        }
+        &self.parts[at].by
     }
 }
