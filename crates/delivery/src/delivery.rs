@@ -216,7 +216,7 @@ impl<O> Delivery<O> {
 
     /// The window that was out has ended.
     pub fn ended(&mut self, ended: Ended<O>, now: Instant) {
-        self.cadence.end();
+        self.cadence.end(now);
         match ended {
             Ended::Committed(window) => {
                 self.not_before = None;
@@ -321,7 +321,7 @@ impl<O> Delivery<O> {
         if self.again.is_empty() && !self.ledger.has_settled() {
             return None;
         }
-        let opens = self.cadence.opens_at(now).map(|at| if self.hurried { at.min(now) } else { at });
+        let opens = self.cadence.opens_at(now, self.hurried);
         opens.map(|at| self.not_before.map_or(at, |pause| at.max(pause)))
     }
 

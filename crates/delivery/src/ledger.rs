@@ -75,6 +75,56 @@ struct Slot<O> {
     over_limit: bool,
 }
 
+/// The part of one partition in a window that is being closed.
+struct Taking<'l, O> {
+    slot: &'l mut Slot<O>,
+    records: Vec<Taken<O>>,
+    /// As it will be after these records.
+    diversion: Diversion,
+}
+
+impl<'l, O> Taking<'l, O> {
+    fn of(slot: &'l mut Slot<O>) -> Self {
+        let diversion = slot.diversion.clone();
+        Self { slot, records: Vec::new(), diversion }
+    }
+
+    /// Takes settled records of about `room` bytes, `always` one at least, and says how many bytes they have.
+    fn take(&mut self, room: usize, always: bool, limit: Option<&DeadLetterLimit>) -> usize {
+        let Self { slot, records, diversion } = self;
+        let mut taken = 0;
+        while !slot.over_limit
+            && let Some(entry) = slot.entries.front().filter(|entry| entry.settled)
+        {
+            if !(always && taken == 0) && taken + entry.bytes > room {
+                break;
+            }
+            if limit.is_some_and(|limit| !diversion.admit(entry.dead, limit)) {
+                slot.over_limit = true;
+                break;
+            }
+            taken += entry.bytes.max(1);
+            let entry = slot.entries.pop_front().expect("looked at above");
+            slot.front += 1;
+            let (next_offset, bytes, output) = (entry.offset + 1, entry.bytes, entry.output);
+            records.push(Taken { next_offset, bytes, output });
+        }
+        taken
+    }
+
+    /// What was taken, if anything.
+    fn run(self) -> Option<Run<O>> {
+        let Self { slot, records, diversion } = self;
+        let run = Run { partition: slot.partition.clone(), epoch: slot.epoch, records };
+        (!run.records.is_empty()).then(|| {
+            slot.out_records += run.records.len();
+            slot.out_bytes += run.bytes();
+            slot.diversion_out = Some(diversion);
+            run
+        })
+    }
+}
+
 /// Accounts for every record of every assigned partition. `O` is what a settled record produces.
 #[derive(Clone, Debug)]
 pub struct Ledger<O> {
@@ -252,36 +302,23 @@ impl<O> Ledger<O> {
         self.slots.iter().flatten().any(|s| !s.over_limit && s.entries.front().is_some_and(|e| e.settled))
     }
 
-    /// Closes a window over the settled prefix of every partition for which `wanted` holds, of at most
-    /// about `max_bytes` (the first record of a window is always taken).
+    /// Closes a window over the settled prefix of every partition for which `wanted` holds, of at most about `max_bytes` (the
+    /// first record of a window is always taken). Where that is not enough for all, each partition gets its share, and what
+    /// some leave of theirs is for those that have more.
     pub fn take_settled(&mut self, max_bytes: usize, wanted: impl Fn(&TopicPartition) -> bool) -> Window<O> {
-        let mut runs = Vec::new();
+        let slots = self.slots.iter_mut().flatten();
+        let has_some = |slot: &Slot<O>| !slot.over_limit && slot.entries.front().is_some_and(|e| e.settled);
+        let slots = slots.filter(|slot| has_some(slot) && wanted(&slot.partition));
+        let mut taking: Vec<_> = slots.map(Taking::of).collect();
+        let share = max_bytes / taking.len().max(1);
         let mut taken = 0;
-        for slot in self.slots.iter_mut().flatten().filter(|s| !s.over_limit && wanted(&s.partition)) {
-            let mut run = Run { partition: slot.partition.clone(), epoch: slot.epoch, records: Vec::new() };
-            let mut diversion = slot.diversion.clone();
-            while let Some(entry) = slot.entries.front().filter(|e| e.settled) {
-                if taken > 0 && taken + entry.bytes > max_bytes {
-                    break;
-                }
-                if self.limit.is_some_and(|limit| !diversion.admit(entry.dead, &limit)) {
-                    slot.over_limit = true;
-                    break;
-                }
-                taken += entry.bytes.max(1);
-                let entry = slot.entries.pop_front().expect("looked at above");
-                slot.front += 1;
-                let (next_offset, bytes, output) = (entry.offset + 1, entry.bytes, entry.output);
-                run.records.push(Taken { next_offset, bytes, output });
-            }
-            if !run.records.is_empty() {
-                slot.out_records += run.records.len();
-                slot.out_bytes += run.bytes();
-                slot.diversion_out = Some(diversion);
-                runs.push(run);
+        for most in [share, max_bytes] {
+            for partition in &mut taking {
+                let room = most.min(max_bytes.saturating_sub(taken));
+                taken += partition.take(room, taken == 0, self.limit.as_ref());
             }
         }
-        Window { runs }
+        Window { runs: taking.into_iter().filter_map(Taking::run).collect() }
     }
 
     /// The window's commit is confirmed: what it held leaves the budget.
@@ -379,6 +416,31 @@ mod tests {
         assert_eq!((ledger.records(), ledger.bytes()), (4, 42), "in flight until confirmed");
         ledger.confirm(&window);
         assert_eq!((ledger.records(), ledger.bytes()), (1, 10));
+    }
+
+    #[test]
+    fn a_window_that_is_too_small_for_all_takes_a_share_of_each_partition_and_leaves_no_room() {
+        let window = |settled: &[(usize, usize)], max_bytes| {
+            let mut ledger = Ledger::new();
+            for (number, &(count, bytes)) in settled.iter().enumerate() {
+                let partition = partition(number as i32);
+                ledger.assign(partition.clone());
+                for offset in 0..count {
+                    let ticket = ledger.arrive(&partition, offset as i64, bytes).expect("assigned");
+                    ledger.settle(ticket, answer(None, 0)).expect("first verdict");
+                }
+            }
+            let window = ledger.take_settled(max_bytes, |_| true);
+            let of = |number| window.runs.iter().find(|run| run.partition == partition(number));
+            let counts =
+                (0..settled.len() as i32).map(|number| of(number).map_or(0, |run| run.records.len()));
+            counts.collect::<Vec<_>>()
+        };
+        assert_eq!(window(&[(100, 1), (100, 1), (100, 1)], 90), [30, 30, 30]);
+        assert_eq!(window(&[(100, 1), (10, 1), (0, 1), (100, 1)], 90), [50, 10, 0, 30]);
+        assert_eq!(window(&[(1, 100), (10, 1)], 20), [1, 0], "the first is taken whatever its size");
+        assert_eq!(window(&[(10, 15), (10, 1)], 20), [1, 5], "a share may hold less than one");
+        assert_eq!(window(&[(3, 1), (5, 1)], usize::MAX), [3, 5]);
     }
 
     #[test]
