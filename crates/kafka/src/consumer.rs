@@ -78,6 +78,8 @@ pub struct ConsumerOptions {
 /// What the stage asks of the consumer thread.
 pub(crate) enum Command {
     Rewind(Vec<TopicPartition>),
+    /// Whether anything is to be polled has changed.
+    Look,
     Stop,
 }
 
@@ -111,7 +113,7 @@ pub struct Consumer {
 
 /// Batches of records that may wait for the stage. When it is full the consumer thread waits; the stage
 /// never blocks on it, and pauses long before by its budget.
-const INBOUND_CAPACITY: usize = 16;
+const INBOUND_CAPACITY: usize = 4;
 impl Consumer {
     /// Joins the group and starts reading.
     pub fn start(
@@ -172,6 +174,7 @@ impl Consumer {
         let client = self.client.get();
         let mut intake = client.context().intake();
         let before = std::mem::replace(&mut *intake, Intake::Open);
+        let _ = self.commands.send(Command::Look);
         let was_held = client.context().some_held.swap(!halted.is_empty(), Ordering::AcqRel);
         // None is paused, so none is to be resumed, which would throw away what was fetched of it.
         if matches!(before, Intake::Held(_)) && !was_held {

@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
+use crossbeam_channel::{Receiver, Sender};
 use rdkafka::{
     ClientConfig, Message, Offset, TopicPartitionList, consumer::Consumer as _, error::KafkaError,
     message::BorrowedMessage, types::RDKafkaErrorCode,
@@ -26,13 +26,13 @@ use crate::{
 };
 
 /// Records handed over at once at most: enough to amortise the channel, few enough to keep latency low.
-const GULP: usize = 256;
+const GULP: usize = 1024;
 /// Bytes handed over at once, but for the record that passes it. With the capacity it bounds what waits
 /// outside of the stage's budget.
 const GULP_BYTES: usize = 1 << 20;
 const POLL: Duration = Duration::from_millis(50);
-/// Between two questions whether the stage wants records again.
-const HELD: Duration = Duration::from_millis(1);
+/// While the stage wants no records: between two questions whether that has lasted. It says at once when it wants some again.
+const HELD: Duration = Duration::from_millis(20);
 /// Between two questions for a topic that is missing, and how long each may take.
 const MISSING_ASK: Duration = Duration::from_secs(1);
 
@@ -95,11 +95,17 @@ impl Poller {
     pub(crate) fn run(mut self) {
         loop {
             let holds_off = self.client.context().holds_off(&self.client);
-            match self.orders.recv_timeout(if holds_off { HELD } else { Duration::ZERO }) {
+            // To wait for no time would yield to other threads before it looks a last time.
+            let order = if holds_off {
+                self.orders.recv_timeout(HELD).map_err(|none| none.is_disconnected())
+            } else {
+                self.orders.try_recv().map_err(|none| none.is_disconnected())
+            };
+            match order {
                 Ok(Command::Rewind(partitions)) => self.rewind(partitions),
-                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) if holds_off => continue,
-                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Command::Stop) | Err(true) => break,
+                Err(false) if holds_off => continue,
+                Ok(Command::Look) | Err(false) => {}
             }
             self.halt_remade();
             let missing = self.missing_topic().map(|topic| Inbound::Failed(Error::MissingTopic(topic)));

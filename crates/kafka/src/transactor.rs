@@ -297,10 +297,8 @@ impl Worker {
         match request {
             Request::Produce => {
                 self.producer.failures.forget();
-                self.producer.emptied();
                 self.call(&Call::Begin, self.patience, "begin")?;
-                window.outputs().try_for_each(|output| self.produce(output))?;
-                self.flush()
+                self.produce(window)
             }
             // From here on the broker decides whether we still own the partitions, by generation. It cannot know that
             // one was lost and came back, so nothing of a cancelled window gets that far.
@@ -353,12 +351,23 @@ impl Worker {
         tracing::info!(stage, cause, records = window.records(), "window aborted");
     }
 
-    fn produce(&mut self, output: &Outgoing) -> Result<(), Stop> {
-        // What cannot be counted cannot be sent either, which says why.
-        if !self.producer.fill(output).unwrap_or(true) {
+    /// Sends every output and waits until the brokers have them: a batch of every partition, then the next of each.
+    fn produce(&mut self, window: &Window<Outgoing>) -> Result<(), Stop> {
+        let mut runs: Vec<_> = window.runs.iter().map(|run| run.outputs().peekable()).collect();
+        while runs.iter_mut().any(|run| run.peek().is_some()) {
+            self.producer.emptied();
+            for run in &mut runs {
+                // What cannot be counted cannot be sent either, which says why.
+                while let Some(output) = run.next_if(|next| self.producer.fill(next).unwrap_or(true)) {
+                    self.send(output)?;
+                }
+            }
             self.flush()?;
-            let _ = self.producer.fill(output);
         }
+        Ok(())
+    }
+
+    fn send(&mut self, output: &Outgoing) -> Result<(), Stop> {
         loop {
             let headers = match self.options.timings {
                 true => output.timed_headers(SystemTime::now()),
@@ -400,7 +409,6 @@ impl Worker {
                 return Err(Stop::Abort("partitions_lost"));
             }
         }
-        self.producer.emptied();
         match self.producer.failures.count.load(Ordering::Relaxed) {
             0 => Ok(()),
             _ => Err(Stop::Abort("delivery")),

@@ -21,7 +21,7 @@ const DEFAULT_PARTITIONS: i32 = 6;
 const DEFAULT_RUN_DEADLINE: Duration = Duration::from_secs(30);
 const DEFAULT_DEAD_LETTER_LIMIT: DeadLetterLimit =
     DeadLetterLimit { consecutive: NonZeroUsize::new(1000).unwrap(), ratio: 0.5 };
-const DEFAULT_IN_FLIGHT: InFlight = InFlight { records: 20_000, bytes: 64 << 20 };
+const DEFAULT_IN_FLIGHT: InFlight = InFlight { records: 30_000, bytes: 64 << 20 };
 
 /// What a duration of the file may be.
 struct Span {

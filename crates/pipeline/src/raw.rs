@@ -347,7 +347,7 @@ pub(crate) enum Device {
 #[derive(Debug, Deserialize, JsonSchema, Clone, Copy)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct InFlight {
-    /// Records; 20,000 by default.
+    /// Records; 30,000 by default.
     pub(crate) records: Option<usize>,
     /// Mebibytes; 64 by default.
     pub(crate) mib: Option<usize>,

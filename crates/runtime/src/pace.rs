@@ -4,9 +4,9 @@ use std::time::Duration;
 
 /// Handing over takes some 15 µs of two threads, so what a model does in less than this is worth handing over together. An
 /// event that comes meanwhile waits for it.
-const TOGETHER: Duration = Duration::from_micros(250);
-/// As many as a millisecond would hold of the least model there is.
-const MOST: usize = 16;
+const TOGETHER: Duration = Duration::from_millis(1);
+/// As many as that would hold of the least model there is.
+const MOST: usize = 32;
 
 /// How long the batches of a task take: the longest of the last ones.
 #[derive(Clone, Copy, Debug)]
@@ -44,10 +44,10 @@ mod tests {
             pace.batches()
         };
         assert_eq!(after(2000, 1), 1);
-        assert_eq!(after(50, 3), 1);
-        assert_eq!(after(50, 40), 5);
+        assert_eq!(after(200, 3), 1);
+        assert_eq!(after(200, 40), 5);
         assert_eq!(after(0, 100), MOST);
-        assert_eq!(after(100, 1), 2);
+        assert_eq!(after(400, 1), 2);
         assert_eq!(after(1_000_000, 1), 1);
     }
 }

@@ -30,7 +30,7 @@ pub struct LoadedPipeline {
 }
 
 /// The most bytes that one transaction holds; a transaction must fit its time-out on a slow network.
-const WINDOW_BYTES: usize = 16 << 20;
+const WINDOW_BYTES: usize = 24 << 20;
 
 impl LoadedPipeline {
     /// Reads and checks the settings' pipeline file, schemas and rules; no Kafka, no models. A schema that the folder
