@@ -30,8 +30,8 @@ impl Cadence {
     }
 
     /// When a window that has something settled may close: `None` while a transaction is out, else the
-    /// instant, which may already have passed. Who is in a hurry waits for neither floor nor markers: its windows are large, so
-    /// that the broker is rarely still at the last one's markers, and every gap between them is lost.
+    /// instant, which may already have passed. Who is in a hurry waits for neither floor nor markers: its
+    /// transactions take tens of milliseconds one after the other, and a gap between two is lost.
     pub fn opens_at(&self, now: Instant, hurried: bool) -> Option<Instant> {
         if self.in_flight {
             return None;
