@@ -11,7 +11,7 @@ use rdkafka::{
     TopicPartitionList,
     consumer::ConsumerGroupMetadata,
     error::KafkaError,
-    producer::{Producer as _, ProducerContext, ThreadedProducer},
+    producer::{BaseProducer, Producer as _, ProducerContext},
 };
 
 /// What is asked of the producer.
@@ -40,7 +40,7 @@ pub(crate) struct Hung;
 
 impl Calls {
     /// Starts the thread. It ends once this is dropped, or when a call that hung comes back after that.
-    pub(crate) fn of<C: ProducerContext + 'static>(producer: ThreadedProducer<C>) -> Self {
+    pub(crate) fn of<C: ProducerContext + 'static>(producer: Arc<BaseProducer<C>>) -> Self {
         Self::start(move |call, limit| match call {
             Call::Begin => producer.begin_transaction(),
             Call::Offsets(claim) => producer.send_offsets_to_transaction(&claim.0, &claim.1, limit),

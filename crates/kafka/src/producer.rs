@@ -14,7 +14,7 @@ use rdkafka::{
     config::RDKafkaLogLevel,
     error::KafkaError,
     message::{DeliveryResult, Message as _},
-    producer::{Producer as _, ProducerContext, ThreadedProducer},
+    producer::{BaseProducer, Producer as _, ProducerContext},
     types::RDKafkaErrorCode,
 };
 use twinlane_record::Headers;
@@ -83,7 +83,7 @@ impl ProducerContext for Deliveries {
 }
 
 pub(crate) struct Producer {
-    pub(crate) client: ThreadedProducer<Deliveries>,
+    pub(crate) client: Arc<BaseProducer<Deliveries>>,
     topics: Topics,
     /// What librdkafka puts into one batch of a partition at most.
     batch_bytes: usize,
@@ -94,6 +94,9 @@ pub(crate) struct Producer {
 }
 
 const FLUSH_SLICE_MS: i32 = 1000;
+/// So often it is looked whether anybody else still has the client. librdkafka waits for whole milliseconds and rdkafka spins
+/// through what is left, so what is left is little.
+const SERVE: Duration = Duration::from_micros(200_050);
 /// A transaction's lifetime where the settings name none that can be read.
 const LIFETIME: Duration = Duration::from_secs(10);
 /// How long one question to the transaction coordinator lasts before a stop is looked for.
@@ -101,6 +104,18 @@ const INIT_SLICE: Duration = Duration::from_secs(1);
 /// So often in a row a producer may be fenced while it begins. A question of its own that was answered too late does that
 /// once or twice after brokers were away; another process with the same id does it for as long as it lives.
 const FENCED_AT_START: u32 = 4;
+
+/// Serves a client's failed deliveries and errors on a thread of its own, until nobody else has the client. rdkafka's
+/// `ThreadedProducer` does that, too, and spins for a hundredth of a core (see [`SERVE`]).
+fn serve(client: Arc<BaseProducer<Deliveries>>) {
+    let serving = move || {
+        while Arc::strong_count(&client) > 1 {
+            client.poll(SERVE);
+        }
+    };
+    let serves = std::thread::Builder::new().name("kafka-reports".into()).spawn(serving);
+    serves.expect("the system can start a thread");
+}
 
 impl Producer {
     /// Builds it and fences any former one with the same id; tries until the brokers agree. `None`: `stopping`
@@ -119,8 +134,10 @@ impl Producer {
         let batch_bytes = batch_bytes.unwrap_or(options.max_batch_bytes);
         let mut fenced = 0;
         loop {
-            let client: ThreadedProducer<Deliveries> =
+            let client: BaseProducer<Deliveries> =
                 config.create_with_context(Deliveries(failures.clone())).map_err(error::settings)?;
+            let client = Arc::new(client);
+            serve(client.clone());
             let error = loop {
                 if stopping.load(Ordering::Acquire) {
                     return Ok(None);
@@ -179,7 +196,7 @@ impl Producer {
     }
 
     /// rdkafka's own `flush` polls in steps of 100 ms, which would be the floor of every commit. The C
-    /// function waits on a condition and overrides linger; delivery reports are served by the poll thread.
+    /// function waits on a condition and overrides linger; what failed is served by a thread of its own.
     #[expect(unsafe_code, reason = "rdkafka's flush costs 100 ms per commit")]
     pub(crate) fn flush_slice(&self) {
         // SAFETY: the handle belongs to `self.client`, which outlives the call.
