@@ -4,6 +4,8 @@
 //! never holds back the orders. Events that belong to no lane (skips, tombstones, dead letters) are settled
 //! by the one stage that `owns_rest`; the others pass them by.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use crossbeam_channel::{Receiver, never};
 use twinlane_delivery::Ticket;
@@ -106,7 +108,13 @@ impl Work for Router {
     const NAME: &'static str = "route";
     type Done = ();
 
-    fn receive(&mut self, ticket: Ticket, event: Envelope, verdicts: &mut Verdicts) -> Option<Box<Unread>> {
+    fn receive(
+        &mut self,
+        ticket: Ticket,
+        event: Envelope,
+        _now: Instant,
+        verdicts: &mut Verdicts,
+    ) -> Option<Box<Unread>> {
         let read = Read { ticket, event: &event, origin: &event.at };
         let skipped = || Settled { ticket, verdict: Verdict::Skipped, output: None };
         verdicts.push(match self.sources.route(&event) {

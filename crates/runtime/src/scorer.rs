@@ -271,7 +271,7 @@ impl Scorer {
         Ok(Identity { route, task, source, origin })
     }
 
-    fn admit(&self, ticket: Ticket, event: Envelope) -> Result<Admitted, Otherwise> {
+    fn admit(&self, ticket: Ticket, event: Envelope, received: Instant) -> Result<Admitted, Otherwise> {
         let Identity { route, task: at, source, origin } = match self.identify(&event) {
             Ok(found) => found,
             Err(rejection) => {
@@ -302,7 +302,6 @@ impl Scorer {
                 Err(self.answers.dead_letter(read, &rejection, digest).into())
             }
             Ok((row, carried)) => {
-                let received = Instant::now();
                 let pending = Box::new(Pending { ticket, received, event, origin, route, carried, too_old });
                 Ok(Admitted { task: at, pending, row })
             }
@@ -381,8 +380,14 @@ impl Work for Scorer {
     /// What came back together.
     type Done = Vec<Ran<Box<Pending>>>;
 
-    fn receive(&mut self, ticket: Ticket, event: Envelope, verdicts: &mut Verdicts) -> Option<Box<Unread>> {
-        match self.admit(ticket, event) {
+    fn receive(
+        &mut self,
+        ticket: Ticket,
+        event: Envelope,
+        now: Instant,
+        verdicts: &mut Verdicts,
+    ) -> Option<Box<Unread>> {
+        match self.admit(ticket, event, now) {
             Ok(Admitted { task, pending, row: Some(row) }) => {
                 self.expiry.expect(pending.too_old);
                 self.batcher.push(task, pending, row);

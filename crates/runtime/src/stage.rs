@@ -246,7 +246,8 @@ impl<W: Work> Loop<'_, W> {
                             {
                                 traced.push(ticket);
                             }
-                            if let Some(unread) = self.work.receive(ticket, record, &mut self.verdicts) {
+                            let verdicts = &mut self.verdicts;
+                            if let Some(unread) = self.work.receive(ticket, record, began, verdicts) {
                                 self.wait(*unread);
                             }
                         }
@@ -314,8 +315,9 @@ impl<W: Work> Loop<'_, W> {
 
     fn learned(&mut self, id: u32, finding: &Finding, records: Vec<Unread>) {
         self.work.learn(id, finding);
+        let now = Instant::now();
         for Unread { ticket, event, .. } in records {
-            if let Some(unread) = self.work.receive(ticket, event, &mut self.verdicts) {
+            if let Some(unread) = self.work.receive(ticket, event, now, &mut self.verdicts) {
                 self.wait(*unread);
             }
         }

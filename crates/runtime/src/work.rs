@@ -30,9 +30,15 @@ pub trait Work: Send {
     /// What comes back from other threads; `()` where everything is settled at once.
     type Done: Send;
 
-    /// A record arrived. Settles it now, or keeps the ticket and settles it later, or gives the record back: its schema
+    /// A record has arrived by `now`. Settles it now, or keeps the ticket and settles it later, or gives the record back: its schema
     /// has to be looked up first. It comes again after [`Work::learn`].
-    fn receive(&mut self, ticket: Ticket, event: Envelope, verdicts: &mut Verdicts) -> Option<Box<Unread>>;
+    fn receive(
+        &mut self,
+        ticket: Ticket,
+        event: Envelope,
+        now: Instant,
+        verdicts: &mut Verdicts,
+    ) -> Option<Box<Unread>>;
 
     /// Something became known of a schema id: its records need no lookup until [`Work::forget`].
     fn learn(&mut self, id: u32, finding: &Finding);

@@ -12,22 +12,29 @@ use crate::breakdown::{Breakdown, Moments};
 /// What is known of an event that is not through yet.
 #[derive(Debug, Clone, Copy)]
 enum Half {
-    /// It was due then, and is not answered.
-    Due(Instant),
-    /// Its answer of this lane was read then, and the broker has not told us yet where the event stands.
+    /// It is not answered.
+    Due(Due),
+    /// Its answer was read, and the broker has not told us yet where the event stands.
     Answered(Answer),
+}
+
+/// When an event was due.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Due {
+    pub(crate) at: Instant,
+    /// See [`Workload::kinds`](crate::workload::Workload::kinds).
+    pub(crate) kind: usize,
 }
 
 /// An answer that was read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Answer {
-    pub(crate) lane: usize,
     pub(crate) read: Instant,
     /// What the services say of its way, if they do.
     pub(crate) moments: Option<Moments>,
 }
 
-/// Whether a model is being changed, and microseconds by lane: the latencies while none is, and while one is.
+/// Whether a model is being changed, and microseconds by kind: the latencies while none is, and while one is.
 #[derive(Debug)]
 struct Changes {
     under_way: Arc<AtomicBool>,
@@ -41,11 +48,11 @@ pub(crate) struct Account {
     halves: HashMap<(i32, i64), Half>,
     /// Events that were due before are answered, but not counted.
     from: Instant,
-    /// Microseconds, by lane.
+    /// Microseconds, by kind.
     latencies: Vec<Histogram<u64>>,
-    /// All that are through, by lane, those before `from` included.
+    /// All that are through, by kind, those before `from` included.
     through: Vec<u64>,
-    /// Microseconds, by lane: the latencies since [`Account::recent`] was told to forget.
+    /// Microseconds, by kind: the latencies since [`Account::recent`] was told to forget.
     recent: Vec<Histogram<u64>>,
     breakdowns: Vec<Breakdown>,
     /// Latencies while models are changed, and while none is.
@@ -60,17 +67,17 @@ pub(crate) fn histogram() -> Histogram<u64> {
 }
 
 impl Account {
-    /// For so many lanes. Events that are due before `from` are not counted.
-    pub(crate) fn new(lanes: usize, from: Instant) -> Self {
-        let all = || (0..lanes).map(|_| histogram()).collect();
+    /// For so many kinds of events. Events that are due before `from` are not counted.
+    pub(crate) fn new(kinds: usize, from: Instant) -> Self {
+        let all = || (0..kinds).map(|_| histogram()).collect();
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             halves: HashMap::new(),
             from,
             latencies: all(),
             recent: all(),
-            through: vec![0; lanes],
-            breakdowns: (0..lanes).map(|_| Breakdown::new()).collect(),
+            through: vec![0; kinds],
+            breakdowns: (0..kinds).map(|_| Breakdown::new()).collect(),
             changes: None,
             epoch: (Instant::now(), since.as_micros() as i64),
         }
@@ -78,19 +85,19 @@ impl Account {
 
     /// Latencies are kept apart by what `under_way` says when the answer is read.
     pub(crate) fn with_changes(mut self, under_way: Arc<AtomicBool>) -> Self {
-        let lanes = self.latencies.len();
-        let all = || (0..lanes).map(|_| histogram()).collect();
+        let kinds = self.latencies.len();
+        let all = || (0..kinds).map(|_| histogram()).collect();
         self.changes = Some(Changes { under_way, quiet: all(), changing: all() });
         self
     }
 
-    /// The latencies of a lane while no model was changed, and while one was.
-    pub(crate) fn by_change(&self, lane: usize) -> Option<[&Histogram<u64>; 2]> {
-        self.changes.as_ref().map(|changes| [&changes.quiet[lane], &changes.changing[lane]])
+    /// The latencies of a kind while no model was changed, and while one was.
+    pub(crate) fn by_change(&self, kind: usize) -> Option<[&Histogram<u64>; 2]> {
+        self.changes.as_ref().map(|changes| [&changes.quiet[kind], &changes.changing[kind]])
     }
 
-    /// The event that stands there was due at this moment.
-    pub(crate) fn due(&mut self, at: (i32, i64), due: Instant) {
+    /// The event that stands there was due then.
+    pub(crate) fn due(&mut self, at: (i32, i64), due: Due) {
         match self.halves.remove(&at) {
             Some(Half::Answered(answer)) => self.count(due, answer),
             _ => drop(self.halves.insert(at, Half::Due(due))),
@@ -105,19 +112,19 @@ impl Account {
         }
     }
 
-    fn count(&mut self, due: Instant, Answer { lane, read, moments }: Answer) {
-        self.through[lane] += 1;
+    fn count(&mut self, Due { at: due, kind }: Due, Answer { read, moments }: Answer) {
+        self.through[kind] += 1;
         if due >= self.from {
             let latency = read.saturating_duration_since(due).as_micros() as u64;
-            self.latencies[lane].saturating_record(latency.max(1));
-            self.recent[lane].saturating_record(latency.max(1));
+            self.latencies[kind].saturating_record(latency.max(1));
+            self.recent[kind].saturating_record(latency.max(1));
             if let Some(Changes { under_way, quiet, changing }) = &mut self.changes {
                 let of = if under_way.load(Ordering::Acquire) { changing } else { quiet };
-                of[lane].saturating_record(latency.max(1));
+                of[kind].saturating_record(latency.max(1));
             }
             if let Some(moments) = moments {
                 let [due, read] = [due, read].map(|moment| self.on_the_wall(moment));
-                self.breakdowns[lane].add(due, moments, read);
+                self.breakdowns[kind].add(due, moments, read);
             }
         }
     }
@@ -129,29 +136,29 @@ impl Account {
         us + after - instant.saturating_duration_since(moment).as_micros() as i64
     }
 
-    /// Where the time of a lane's events went.
-    pub(crate) fn breakdown(&self, lane: usize) -> &Breakdown {
-        &self.breakdowns[lane]
+    /// Where the time of a kind's events went.
+    pub(crate) fn breakdown(&self, kind: usize) -> &Breakdown {
+        &self.breakdowns[kind]
     }
 
-    /// Events of a lane that are answered.
-    pub(crate) fn through_lane(&self, lane: usize) -> u64 {
-        self.through[lane]
+    /// Events of a kind that are answered.
+    pub(crate) fn through_kind(&self, kind: usize) -> u64 {
+        self.through[kind]
     }
 
-    /// Events that are answered, over all lanes.
+    /// Events that are answered, of all kinds.
     pub(crate) fn through(&self) -> u64 {
         self.through.iter().sum()
     }
 
-    /// The latencies of a lane.
-    pub(crate) fn latencies(&self, lane: usize) -> &Histogram<u64> {
-        &self.latencies[lane]
+    /// The latencies of a kind.
+    pub(crate) fn latencies(&self, kind: usize) -> &Histogram<u64> {
+        &self.latencies[kind]
     }
 
-    /// How long a part of a lane's recent events took at most; `forget` begins anew afterwards.
-    pub(crate) fn recent(&mut self, lane: usize, part: f64, forget: bool) -> Option<Duration> {
-        let recent = &mut self.recent[lane];
+    /// How long a part of a kind's recent events took at most; `forget` begins anew afterwards.
+    pub(crate) fn recent(&mut self, kind: usize, part: f64, forget: bool) -> Option<Duration> {
+        let recent = &mut self.recent[kind];
         let found = (!recent.is_empty()).then(|| Duration::from_micros(recent.value_at_quantile(part)));
         if forget {
             recent.reset();
@@ -169,14 +176,15 @@ mod tests {
         let began = Instant::now();
         let after = |ms| began + Duration::from_millis(ms);
         let mut account = Account::new(2, after(10));
-        let answer = |lane, ms| Answer { lane, read: after(ms), moments: None };
-        account.due((0, 0), after(5));
-        account.answered((0, 0), answer(0, 50));
-        account.answered((0, 1), answer(0, 60));
-        account.due((0, 1), after(20));
-        account.due((1, 0), after(20));
-        account.answered((1, 0), answer(1, 120));
-        account.due((1, 1), after(30));
+        let answer = |ms| Answer { read: after(ms), moments: None };
+        let due = |kind, ms| Due { at: after(ms), kind };
+        account.due((0, 0), due(0, 5));
+        account.answered((0, 0), answer(50));
+        account.answered((0, 1), answer(60));
+        account.due((0, 1), due(0, 20));
+        account.due((1, 0), due(1, 20));
+        account.answered((1, 0), answer(120));
+        account.due((1, 1), due(1, 30));
         assert_eq!(account.through(), 3, "one is not answered");
         assert_eq!(account.latencies(0).len(), 1, "what was due before does not count");
         assert!((39_900..40_100).contains(&account.latencies(0).max()));

@@ -50,7 +50,7 @@ impl Moments {
 
 const PARTS: [&str; 7] = ["broker", "router", "queue", "run", "settle", "commit", "net"];
 
-/// Microseconds that the events of a lane spent in each part of their way.
+/// Microseconds that events of a kind spent in each part of their way.
 #[derive(Debug)]
 pub(crate) struct Breakdown([Histogram<u64>; PARTS.len()]);
 

@@ -5,10 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
-use twinlane_replay::Task;
 use twinlane_testkit::client::{Outgoing, Producer};
 
-use crate::account::Account;
+use crate::account::{Account, Due};
 use crate::arrivals::{Arrivals, Step};
 use crate::progress::{Pulse, say};
 use crate::report::Report;
@@ -25,10 +24,10 @@ pub(crate) struct Capacity {
     /// What its figures are called.
     pub(crate) name: String,
     pub(crate) workload: Workload,
-    /// The part of the orders, where orders and purchases are mixed.
+    /// The part of the orders or of the large ones, where they are mixed with others.
     pub(crate) orders: Option<f64>,
-    /// Orders leave on schedule, as many per second as this part of a figure; only purchases are always on their way, and
-    /// only they are counted.
+    /// Orders (or large ones) leave on schedule, as many per second as this part of a figure; only the others are always on
+    /// their way, and only they are counted.
     pub(crate) hold_orders: Option<Part>,
 }
 
@@ -70,23 +69,24 @@ fn closed_loop(
     let mut events = capacity.workload.events(place.data, DIFFERENT, capacity.orders)?;
     let mut scheduled = Vec::new();
     if held.is_some() {
-        (scheduled, events) = events.into_iter().partition(|event| event.task == Task::OrderRisk);
-        ensure!(!scheduled.is_empty() && !events.is_empty(), "orders are held where purchases are, too");
+        (scheduled, events) = events.into_iter().partition(|event| capacity.workload.kind(event) == 0);
+        ensure!(!scheduled.is_empty() && !events.is_empty(), "one kind is held where another is, too");
     }
-    // Of the outputs, the last is that of the purchases.
-    let lanes = capacity.workload.scores().len();
+    // The last kind is the one that is not held.
+    let kinds = capacity.workload.kinds().len();
     let counted = |account: &Account| match held {
-        Some(_) => account.through_lane(lanes - 1),
+        Some(_) => account.through_kind(kinds - 1),
         None => account.through(),
     };
-    let producer: Producer<Instant> = Producer::new(&system.brokers)?;
+    let producer: Producer<Due> = Producer::new(&system.brokers)?;
     let send = |event: &twinlane_replay::ReferenceEvent| {
         let (key, value) = (Some(event.key.as_bytes()), Some(event.payload.as_slice()));
-        producer.send(&Outgoing { topic: SOURCE, key, value, ..Default::default() }, Instant::now())
+        let due = Due { at: Instant::now(), kind: capacity.workload.kind(event) };
+        producer.send(&Outgoing { topic: SOURCE, key, value, ..Default::default() }, due)
     };
     let answers = system.answers()?;
     let began = Instant::now();
-    let mut account = Account::new(lanes, began);
+    let mut account = Account::new(kinds, began);
     let (mut sent, mut sent_on_schedule) = (0, 0);
     let mut from: Option<(Instant, u64)> = None;
     let mut last = began;
@@ -140,7 +140,7 @@ fn in_steps(
     let events = capacity.workload.events(place.data, DIFFERENT, capacity.orders)?;
     let steps: Vec<_> = STEPS.map(|part| Step { per_second: part * around, seconds: STEP_S }).into();
     let times = Arrivals::Steps(steps.clone()).schedule(STEP_S * steps.len() as f64, 1.0, 0);
-    let flow = stream::flow(name, stream::planned(times, events), 0.0, system, place)?;
+    let flow = stream::flow(name, stream::planned(times, events, capacity.workload), 0.0, system, place)?;
     let waiting = waiting(&flow.course.lag);
     for (at, (step, (before, after))) in steps.iter().zip(&waiting).enumerate() {
         let rate = step.per_second;

@@ -14,7 +14,7 @@ type Line = Vec<(f64, f64)>;
 /// Seconds from the beginning of the stream, and what was measured there.
 #[derive(Debug)]
 pub(crate) struct Course {
-    /// By lane: p50 and p99 since the sample before, in milliseconds.
+    /// By kind of event: p50 and p99 since the sample before, in milliseconds.
     latencies: Vec<[Line; 2]>,
     /// Events that were sent and not answered.
     pub(crate) lag: Line,
@@ -36,9 +36,9 @@ const CORES: usize = 0;
 const RESIDENT: usize = 1;
 
 impl Course {
-    pub(crate) fn new(lanes: usize, services: &[Running]) -> Self {
+    pub(crate) fn new(kinds: usize, services: &[Running]) -> Self {
         Self {
-            latencies: vec![Default::default(); lanes],
+            latencies: vec![Default::default(); kinds],
             lag: Vec::new(),
             answered: Vec::new(),
             usage: vec![Default::default(); services.len()],
@@ -55,9 +55,9 @@ impl Course {
         account: &mut Account,
         services: &mut [Running],
     ) -> Result<()> {
-        for (lane, lines) in self.latencies.iter_mut().enumerate() {
+        for (kind, lines) in self.latencies.iter_mut().enumerate() {
             // Both from the same events: the first question forgets nothing, the second does.
-            let halves = [account.recent(lane, 0.5, false), account.recent(lane, 0.99, true)];
+            let halves = [account.recent(kind, 0.5, false), account.recent(kind, 0.99, true)];
             for (line, latency) in lines.iter_mut().zip(halves) {
                 line.extend(latency.map(|latency| (now, latency.as_secs_f64() * 1000.0)));
             }
@@ -117,13 +117,13 @@ impl Course {
     }
 
     /// All of it, as plots.
-    pub(crate) fn plot(self, name: &str, account: &Account, outputs: &[&str], report: &mut Report) {
+    pub(crate) fn plot(self, name: &str, account: &Account, kinds: &[&str], report: &mut Report) {
         let mut plot = |what: &str, y: &str, lines| {
             let title = format!("{name}: {what}");
             report.plots.push(Plot { title, x: "seconds".into(), y: y.into(), lines });
         };
-        let over_time = self.latencies.into_iter().zip(outputs).flat_map(|(lines, topic)| {
-            let named = ["p50", "p99"].map(|says| format!("{topic} {says}"));
+        let over_time = self.latencies.into_iter().zip(kinds).flat_map(|(lines, kind)| {
+            let named = ["p50", "p99"].map(|says| format!("{kind} {says}"));
             named.into_iter().zip(lines)
         });
         plot("latency over time", "ms", over_time.collect());
@@ -133,14 +133,14 @@ impl Course {
             let lines = self.names.iter().zip(&self.usage);
             plot(what, y, lines.map(|(name, of)| ((*name).to_owned(), of[index].clone())).collect());
         }
-        let curve = |lane: usize| -> Line {
+        let curve = |kind: usize| -> Line {
             // Nines on the x axis: 1 is 90 %, 2 is 99 %, 3 is 99.9 %.
             let points = (0..=35).map(|tenth| f64::from(tenth) / 10.0);
-            let latencies = account.latencies(lane);
+            let latencies = account.latencies(kind);
             let at = |nines: f64| latencies.value_at_quantile(1.0 - 10f64.powf(-nines)) as f64 / 1000.0;
             points.map(|nines| (nines, at(nines))).collect()
         };
-        let lines = outputs.iter().enumerate().map(|(lane, topic)| ((*topic).to_owned(), curve(lane)));
+        let lines = kinds.iter().enumerate().map(|(kind, name)| ((*name).to_owned(), curve(kind)));
         report.plots.push(Plot {
             title: format!("{name}: latency by percentile"),
             x: "nines (1: 90 %, 2: 99 %, 3: 99.9 %)".into(),

@@ -39,7 +39,16 @@ mod tests {
 
     fn event(task: Task, happened_at: i64) -> ReferenceEvent {
         let (id, key) = (format!("{happened_at}"), String::new());
-        ReferenceEvent { task, id, key, payload: Vec::new(), happened_at, label: None, split: Split::Train }
+        ReferenceEvent {
+            task,
+            id,
+            key,
+            payload: Vec::new(),
+            amount: None,
+            happened_at,
+            label: None,
+            split: Split::Train,
+        }
     }
 
     #[test]

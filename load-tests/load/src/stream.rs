@@ -14,7 +14,7 @@ use twinlane_testkit::client::{Outgoing, Producer};
 use twinlane_testkit::random::Random;
 use twinlane_testkit::wait;
 
-use crate::account::Account;
+use crate::account::{Account, Due};
 use crate::arrivals::Arrivals;
 use crate::course::Course;
 use crate::progress::{Pulse, say};
@@ -41,7 +41,8 @@ pub(crate) struct Stream {
     /// How much of it, at the beginning, is not counted.
     #[serde(default = "warm_up")]
     pub(crate) warm_up_seconds: f64,
-    /// The part of the orders, where orders and purchases are mixed; as the data has them, unless said otherwise.
+    /// The part of the orders or of the large ones, where they are mixed with others; as the data has them, unless said
+    /// otherwise.
     pub(crate) orders: Option<f64>,
     /// Keys that replace the events' own.
     pub(crate) keys: Option<Keys>,
@@ -84,13 +85,14 @@ const SAMPLE: Duration = Duration::from_millis(500);
 pub(crate) struct Planned {
     pub(crate) at: Duration,
     event: Arc<ReferenceEvent>,
+    kind: usize,
     padding: usize,
 }
 
 /// Sends the events on schedule, on a thread of its own.
 struct Generator {
     /// Tells of each event when it was due.
-    producer: Arc<Producer<Instant>>,
+    producer: Arc<Producer<Due>>,
     thread: JoinHandle<Result<Duration>>,
 }
 
@@ -106,7 +108,7 @@ impl Generator {
         let padding = vec![b'.'; plan.iter().map(|planned| planned.padding).max().unwrap_or(0)];
         let send = move || {
             let mut latest = Duration::ZERO;
-            for Planned { at, event, padding: more } in plan {
+            for Planned { at, event, kind, padding: more } in plan {
                 let due = began + at;
                 wait::pause_for(due.saturating_duration_since(Instant::now()));
                 if interrupted.load(Ordering::Relaxed) {
@@ -116,7 +118,10 @@ impl Generator {
                 let headers = [("padding", &padding[..more])];
                 let headers = if more > 0 { &headers[..] } else { &[] };
                 let (key, value) = (Some(event.key.as_bytes()), Some(event.payload.as_slice()));
-                sender.send(&Outgoing { topic: SOURCE, key, value, headers, ..Default::default() }, due)?;
+                sender.send(
+                    &Outgoing { topic: SOURCE, key, value, headers, ..Default::default() },
+                    Due { at: due, kind },
+                )?;
             }
             Ok(latest)
         };
@@ -150,23 +155,24 @@ pub(crate) fn run(stream: &Stream, place: &Place<'_>, report: &mut Report) -> Re
     report.figure(format!("{name}.events_per_s"), count as f64 / flow.took);
     // Open-loop only if it kept its own time.
     report.figure(format!("{name}.generator_latest_ms"), flow.late.as_secs_f64() * 1000.0);
-    let outputs = stream.workload.scores();
-    for (lane, topic) in outputs.iter().enumerate() {
-        let latencies = flow.account.latencies(lane);
+    let kinds = stream.workload.kinds();
+    for (number, kind) in kinds.iter().enumerate() {
+        let latencies = flow.account.latencies(number);
         for (part, says) in [(0.5, "p50"), (0.95, "p95"), (0.99, "p99"), (0.999, "p99_9")] {
             let ms = latencies.value_at_quantile(part) as f64 / 1000.0;
-            report.figure(format!("{name}.{topic}.{says}_ms"), ms);
+            report.figure(format!("{name}.{kind}.{says}_ms"), ms);
         }
-        report.figure(format!("{name}.{topic}.events"), latencies.len() as f64);
-        for (latencies, when) in flow.account.by_change(lane).into_iter().flatten().zip(["quiet", "changing"])
+        report.figure(format!("{name}.{kind}.events"), latencies.len() as f64);
+        for (latencies, when) in
+            flow.account.by_change(number).into_iter().flatten().zip(["quiet", "changing"])
         {
             let ms = latencies.value_at_quantile(0.99) as f64 / 1000.0;
-            report.figure(format!("{name}.{topic}.{when}.p99_ms"), ms);
+            report.figure(format!("{name}.{kind}.{when}.p99_ms"), ms);
         }
-        flow.account.breakdown(lane).note(&format!("{name}.{topic}"), report);
+        flow.account.breakdown(number).note(&format!("{name}.{kind}"), report);
     }
     flow.course.note(name, count as f64 / stream.seconds, stream.warm_up_seconds, report);
-    flow.course.plot(name, &flow.account, outputs, report);
+    flow.course.plot(name, &flow.account, kinds, report);
     if let Some(changes) = system.changes.take() {
         changes.end(name, report)?;
     }
@@ -200,9 +206,9 @@ pub(crate) fn flow(
     }
     let counted = began + Duration::from_secs_f64(warm_up_seconds);
     let generator = Generator::start(&system.brokers, plan, began, Arc::clone(place.interrupted))?;
-    let lanes = answers.lanes();
-    let mut course = Course::new(lanes, &system.services);
-    let mut account = Account::new(lanes, counted);
+    let kinds = system.kinds();
+    let mut course = Course::new(kinds, &system.services);
+    let mut account = Account::new(kinds, counted);
     if let Some(changes) = &system.changes {
         account = account.with_changes(changes.under_way());
     }
@@ -260,13 +266,24 @@ fn plan(stream: &Stream, scale: f64, data: &Path) -> Result<Vec<Planned>> {
     Ok(times
         .into_iter()
         .zip(events.iter().cycle())
-        .map(|(at, event)| Planned { at, event: Arc::clone(event), padding: padding() })
+        .map(|(at, event)| Planned {
+            at,
+            event: Arc::clone(event),
+            kind: stream.workload.kind(event),
+            padding: padding(),
+        })
         .collect())
 }
 
 /// The same for a stream that is made up on the way.
-pub(crate) fn planned(times: Vec<Duration>, events: Vec<ReferenceEvent>) -> Vec<Planned> {
+pub(crate) fn planned(times: Vec<Duration>, events: Vec<ReferenceEvent>, workload: Workload) -> Vec<Planned> {
     let events: Vec<_> = events.into_iter().map(Arc::new).collect();
     let pairs = times.into_iter().zip(events.iter().cycle());
-    pairs.map(|(at, event)| Planned { at, event: Arc::clone(event), padding: 0 }).collect()
+    let planned = |(at, event): (_, &Arc<ReferenceEvent>)| Planned {
+        at,
+        event: Arc::clone(event),
+        kind: workload.kind(event),
+        padding: 0,
+    };
+    pairs.map(planned).collect()
 }

@@ -112,10 +112,14 @@ impl System {
         Ok(system)
     }
 
+    /// How many kinds of events it answers.
+    pub(crate) fn kinds(&self) -> usize {
+        self.workload.kinds().len()
+    }
+
     /// A reader of the answers that come from now on.
     pub(crate) fn answers(&self) -> Result<Answers> {
-        let outputs = self.workload.scores();
-        Ok(Answers { follower: Follower::from_end(&self.brokers, outputs)?, outputs })
+        Ok(Answers { follower: Follower::from_end(&self.brokers, self.workload.scores())? })
     }
 
     /// What the services say of their batches and transactions, into the report; then they stop.
@@ -141,28 +145,16 @@ impl System {
 /// Reads answers as a careful user would, `read_committed`.
 pub(crate) struct Answers {
     follower: Follower,
-    outputs: &'static [&'static str],
 }
 
 impl Answers {
     /// Takes the next answer into the account, if one comes within `limit`; says when it was read.
     pub(crate) fn next(&self, limit: Duration, account: &mut Account) -> Result<Option<Instant>> {
-        let found = self
-            .follower
-            .next(limit, |record| Some((source(record)?, self.lane(record)?, moments(record))))?;
-        let Some((at, lane, moments)) = found.flatten() else { return Ok(None) };
+        let found = self.follower.next(limit, |record| Some((source(record)?, moments(record))))?;
+        let Some((at, moments)) = found.flatten() else { return Ok(None) };
         let read = Instant::now();
-        account.answered(at, Answer { lane, read, moments });
+        account.answered(at, Answer { read, moments });
         Ok(Some(read))
-    }
-
-    /// How many lanes answer.
-    pub(crate) fn lanes(&self) -> usize {
-        self.outputs.len()
-    }
-
-    fn lane(&self, record: &Record<'_>) -> Option<usize> {
-        self.outputs.iter().position(|topic| *topic == record.topic())
     }
 }
 

@@ -19,6 +19,8 @@ const TRIVIAL: &str = "crates/inference/tests/models/linear.onnx";
 pub(crate) const PARTITIONS: i32 = 3;
 /// The topic with the events.
 pub(crate) const SOURCE: &str = "load.events";
+/// From this amount on an order is a large one. About every tenth is.
+const LARGE: f64 = 90_000.0;
 /// The pipeline's name, with which the topics between router and workers begin.
 const PIPELINE: &str = "load";
 
@@ -49,6 +51,10 @@ pub(crate) enum Workload {
     RoutedToTwoLanes,
     /// Orders and purchases mixed, in one lane with the full models.
     RoutedToOneLane,
+    /// Large and small orders mixed, all of them for the full model of one lane.
+    LargeAndSmallInOneLane,
+    /// Large and small orders mixed, for two lanes: the large ones for the full model, the small ones for the distilled.
+    LargeAndSmallInTwoLanes,
 }
 
 impl Workload {
@@ -104,6 +110,8 @@ impl Workload {
                 &["load.precision.order-risk", "load.precision.repeat-purchase"]
             }
             Self::RoutedToTwoLanes => &["load.precision.order-risk", "load.throughput.repeat-purchase"],
+            Self::LargeAndSmallInOneLane => &["load.precision.order-risk"],
+            Self::LargeAndSmallInTwoLanes => &["load.precision.order-risk", "load.throughput.order-risk"],
         }
     }
 
@@ -111,8 +119,28 @@ impl Workload {
     pub(crate) fn scores(self) -> &'static [&'static str] {
         match self {
             Self::Orders | Self::Purchases | Self::Trivial | Self::Posts | Self::Reviews => self.outputs(),
+            Self::LargeAndSmallInOneLane | Self::LargeAndSmallInTwoLanes => &["load.scores.order-risk"],
             _ => &["load.scores.order-risk", "load.scores.repeat-purchase"],
         }
+    }
+
+    /// The kinds of events that are counted apart, as figures call them.
+    pub(crate) fn kinds(self) -> &'static [&'static str] {
+        match self {
+            Self::LargeAndSmallInOneLane | Self::LargeAndSmallInTwoLanes => &["large", "small"],
+            _ => self.scores(),
+        }
+    }
+
+    /// Which of the kinds an event is.
+    pub(crate) fn kind(self, event: &ReferenceEvent) -> usize {
+        let is_first = match self {
+            Self::LargeAndSmallInOneLane | Self::LargeAndSmallInTwoLanes => {
+                event.amount.is_some_and(|amount| amount >= LARGE)
+            }
+            _ => self.kinds().len() == 1 || event.task == Task::OrderRisk,
+        };
+        usize::from(!is_first)
     }
 
     /// All services that it takes to answer its events.
@@ -120,10 +148,13 @@ impl Workload {
         match self {
             Self::Orders | Self::Trivial | Self::Reviews => &["precision-worker"],
             Self::Purchases | Self::Posts => &["throughput-worker"],
-            Self::RoutedBySchema | Self::RoutedByFields | Self::RoutedToOneLane => {
-                &["router", "precision-worker"]
+            Self::RoutedBySchema
+            | Self::RoutedByFields
+            | Self::RoutedToOneLane
+            | Self::LargeAndSmallInOneLane => &["router", "precision-worker"],
+            Self::RoutedToTwoLanes | Self::LargeAndSmallInTwoLanes => {
+                &["router", "precision-worker", "throughput-worker"]
             }
-            Self::RoutedToTwoLanes => &["router", "precision-worker", "throughput-worker"],
         }
     }
 
@@ -141,8 +172,8 @@ impl Workload {
     }
 
     /// So many events, taken evenly from the data, whose histories grow with time; where it has fewer, it begins again.
-    /// Where orders and purchases are mixed, `orders` is the part of the orders; without it they are mixed as the data has
-    /// them.
+    /// Where two kinds are mixed, `orders` is the part of the first, the orders or the large ones; without it they are mixed
+    /// as the data has them.
     pub(crate) fn events(
         self,
         data: &Path,
@@ -150,22 +181,22 @@ impl Workload {
         orders: Option<f64>,
     ) -> Result<Vec<ReferenceEvent>> {
         ensure!(!self.is_texts(), "texts are drained only");
-        let only = self.only();
-        let of = |task: Option<Task>| -> Result<Vec<_>> {
-            let all = events(data, task)?;
+        let evenly = |all: Vec<ReferenceEvent>| -> Vec<_> {
             let wanted = count.min(all.len());
-            Ok((0..wanted).map(|number| all[number * all.len() / wanted].clone()).collect())
+            (0..wanted).map(|number| all[number * all.len() / wanted].clone()).collect()
         };
-        let Some(part) = orders.filter(|_| only.is_none()) else {
-            return Ok(of(only)?.iter().cycle().take(count).cloned().collect());
+        let all = self.all_events(data)?;
+        let Some(part) = orders.filter(|_| self.kinds().len() == 2) else {
+            return Ok(evenly(all).iter().cycle().take(count).cloned().collect());
         };
-        let (orders, purchases) = (of(Some(Task::OrderRisk))?, of(Some(Task::RepeatPurchase))?);
-        let (mut orders, mut purchases) = (orders.iter().cycle(), purchases.iter().cycle());
-        let is_order = |number: usize| {
+        let (first, second) = all.into_iter().partition(|event| self.kind(event) == 0);
+        let (first, second) = (evenly(first), evenly(second));
+        let (mut first, mut second) = (first.iter().cycle(), second.iter().cycle());
+        let is_first = |number: usize| {
             let due = |events: usize| (events as f64 * part.clamp(0.0, 1.0)).floor();
             due(number + 1) > due(number)
         };
-        let mixed = (0..count).map(|number| if is_order(number) { orders.next() } else { purchases.next() });
+        let mixed = (0..count).map(|number| if is_first(number) { first.next() } else { second.next() });
         Ok(mixed.flatten().cloned().collect())
     }
 
@@ -177,7 +208,9 @@ impl Workload {
     /// The only task that its events lead to.
     fn only(self) -> Option<Task> {
         match self {
-            Self::Orders => Some(Task::OrderRisk),
+            Self::Orders | Self::LargeAndSmallInOneLane | Self::LargeAndSmallInTwoLanes => {
+                Some(Task::OrderRisk)
+            }
             Self::Purchases | Self::Trivial => Some(Task::RepeatPurchase),
             _ => None,
         }
@@ -250,6 +283,19 @@ impl Workload {
                 }}),
                 json!([{"from": "events", "task": "trivial", "lane": "precision"}]),
             ),
+            Self::LargeAndSmallInOneLane | Self::LargeAndSmallInTwoLanes => {
+                let second = if self == Self::LargeAndSmallInTwoLanes { "throughput" } else { "precision" };
+                (
+                    json!(["order"]),
+                    json!({"order-risk": task("order-risk")}),
+                    json!([
+                        {"name": "large", "from": "events", "when": format!("event.amount >= {LARGE:.1}"),
+                         "task": "order-risk", "lane": "precision"},
+                        {"name": "small", "from": "events", "when": format!("event.amount < {LARGE:.1}"),
+                         "task": "order-risk", "lane": second},
+                    ]),
+                )
+            }
             _ => {
                 let rule = |schema: &str, field: &str| match self {
                     Self::RoutedByFields => format!("schema == \"{schema}\" && {field}"),

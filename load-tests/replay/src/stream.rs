@@ -43,6 +43,8 @@ pub struct ReferenceEvent {
     pub key: String,
     /// The record's value.
     pub payload: Vec<u8>,
+    /// What it is about, where that is known: an order's amount, a purchase's dollars.
+    pub amount: Option<f64>,
     /// When it happened in the data's own time, milliseconds since the epoch.
     pub happened_at: i64,
     /// Fraudulent, or bought again; `None` where nobody can know.
@@ -58,6 +60,7 @@ impl From<&Known<Order>> for ReferenceEvent {
             id: known.event.order_id.clone(),
             key: known.event.card_id.clone(),
             payload: wire::order(&known.event),
+            amount: known.event.amount,
             happened_at: known.event.placed_at,
             label: known.label,
             split: known.split,
@@ -72,6 +75,7 @@ impl From<&Known<Purchase>> for ReferenceEvent {
             id: known.event.purchase_id.clone(),
             key: known.event.customer_id.clone(),
             payload: wire::purchase(&known.event),
+            amount: known.event.dollars,
             happened_at: known.event.bought_at,
             label: known.label,
             split: known.split,

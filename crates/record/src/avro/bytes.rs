@@ -1,7 +1,7 @@
 //! Avro's binary encoding, read from a slice. Every read is checked against what is left, so a length that
 //! lies costs nothing.
 
-use super::fault::Fault;
+use super::{fault::Fault, plan::Plain};
 
 /// What is left of a datum.
 pub(super) struct Bytes<'b>(pub(super) &'b [u8]);
@@ -46,6 +46,23 @@ impl<'b> Bytes<'b> {
             Ok(_) => Ok(number),
             Err(_) => Err(Fault::malformed(format!("{number} is not an int of 32 bits"))),
         }
+    }
+
+    /// Passes numbers by; false, and nothing has moved, where one of them has to be looked at.
+    pub(super) fn pass(&mut self, numbers: &[Plain]) -> bool {
+        let mut left = self.0;
+        for number in numbers {
+            let size = match *number {
+                Plain::Fixed(size) => Some(size),
+                Plain::Within(most) => {
+                    left.iter().take(most).position(|byte| byte & 0x80 == 0).map(|at| at + 1)
+                }
+            };
+            let Some(rest) = size.and_then(|size| left.get(size..)) else { return false };
+            left = rest;
+        }
+        self.0 = left;
+        true
     }
 
     pub(super) fn boolean(&mut self) -> Result<bool, Fault> {

@@ -90,7 +90,44 @@ pub(super) enum Record {
         defaults: usize,
         /// The writer writes exactly the reader's fields in their order.
         straight: bool,
+        /// How to pass it by without a look at each field, where all of them are numbers.
+        numbers: Option<Vec<Plain>>,
     },
+}
+
+/// A number that is passed by without a look at what it says.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Plain {
+    /// Any that ends within so many bytes is valid; a longer one has to be looked at.
+    Within(usize),
+    /// It takes so many bytes.
+    Fixed(usize),
+}
+
+impl Node {
+    /// How to pass it by, if it is a number.
+    pub(super) fn plain(&self) -> Option<Plain> {
+        match self {
+            // Some instants in a coarse unit have no place in microseconds; 49 bits of milliseconds do.
+            Self::Int(Number::Instant(1001..)) | Self::Long(Number::Instant(1001..)) => None,
+            Self::Int(_) => Some(Plain::Within(4)),
+            Self::Long(Number::Instant(_)) => Some(Plain::Within(7)),
+            Self::Long(_) => Some(Plain::Within(9)),
+            Self::Float => Some(Plain::Fixed(4)),
+            Self::Double => Some(Plain::Fixed(8)),
+            _ => None,
+        }
+    }
+}
+
+impl Record {
+    /// See [`Record::Ready`].
+    pub(super) fn numbers(&self) -> Option<&[Plain]> {
+        match self {
+            Self::Ready { numbers, .. } => numbers.as_deref(),
+            Self::Unfinished => None,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]

@@ -94,6 +94,10 @@ impl<'p> Reading<'p> {
     }
 
     fn skip_array(&mut self, node: &'p Node, bytes: &mut Bytes<'_>) -> Result<(), Fault> {
+        let numbers = match node {
+            Node::Record(at) if self.depth < MAX_DEPTH => self.plan.records[*at].numbers(),
+            _ => None,
+        };
         let mut at = 0;
         loop {
             let count = bytes.block()?;
@@ -101,6 +105,10 @@ impl<'p> Reading<'p> {
                 return Ok(());
             }
             for _ in 0..count {
+                if numbers.is_some_and(|numbers| bytes.pass(numbers)) {
+                    at += 1;
+                    continue;
+                }
                 let before = bytes.0.len();
                 self.skip(node, bytes).map_err(|fault| fault.in_item(at))?;
                 self.weigh(before - bytes.0.len())?;
@@ -164,7 +172,7 @@ impl<'p> Reading<'p> {
     }
 
     fn record(&mut self, record: &'p Record, bytes: &mut Bytes<'_>) -> Result<Value, Fault> {
-        let Record::Ready { steps, template, defaults, straight } = record else {
+        let Record::Ready { steps, template, defaults, straight, .. } = record else {
             return Err(Fault::incompatible("the versions of this record do not fit"));
         };
         if *straight {

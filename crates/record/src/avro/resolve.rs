@@ -205,7 +205,10 @@ impl<'s> Resolver<'s> {
                 .zip(&template)
                 .enumerate()
                 .all(|(at, (s, (name, _)))| s.slot == Some(at) && s.name == *name);
-        Ok(Record::Ready { steps, template, defaults: self.defaults.values() - before, straight })
+        let defaults = self.defaults.values() - before;
+        let numbers: Option<Vec<_>> = steps.iter().map(|step| step.node.plain()).collect();
+        let numbers = numbers.filter(|numbers| straight && !numbers.is_empty());
+        Ok(Record::Ready { steps, template, defaults, straight, numbers })
     }
 
     /// A field that the reader does not have is read as itself and dropped.

@@ -295,3 +295,45 @@ fn a_key_that_stands_twice_in_a_map_is_refused() {
         plan.read(&[&[0xc8, 0x01], &many[..], &[0]].concat()).expect_err("twice").detail.contains("twice")
     );
 }
+
+#[test]
+fn records_of_numbers_are_passed_by_and_refused_as_if_they_were_read() {
+    let millis = logical("long", "timestamp-millis");
+    let item = format!(
+        r#"{{"type": "record", "name": "I", "fields": [{{"name": "i", "type": "int"}}, {{"name": "l", "type": "long"}},
+            {{"name": "d", "type": "double"}}, {{"name": "s", "type": "float"}}, {{"name": "t", "type": {millis}}}]}}"#
+    );
+    let writer = schema(&with(&format!(r#"{{"type": "array", "items": {item}}}"#)));
+    let record = |i, l, t| {
+        let fields = [
+            ("i", Avro::Int(i)),
+            ("l", Avro::Long(l)),
+            ("d", Avro::Double(0.5)),
+            ("s", Avro::Float(-1.0)),
+            ("t", Avro::TimestampMillis(t)),
+        ];
+        Avro::Record(fields.map(|(name, value)| (name.to_owned(), value)).into())
+    };
+    let items = vec![
+        record(1, -300, 1_700_000_000_000),
+        record(i32::MIN, i64::MIN, -1),
+        record(i32::MAX, i64::MAX, 0),
+    ];
+    let datum = written(&writer, Avro::Record(vec![("f".into(), Avro::Array(items))]));
+    let all = Plan::new(&writer, &writer).expect("the same");
+    let none = Plan::new(&writer, &writer).expect("the same").only(&|_| false);
+    let read = |plan: &Plan, datum: &[u8]| plan.read(datum).map(drop);
+    assert_eq!(read(&none, &datum), Ok(()));
+    let mut refused = 0;
+    for at in 0..datum.len() {
+        assert_eq!(read(&none, &datum[..at]), read(&all, &datum[..at]), "cut off at {at}");
+        for byte in 0..=u8::MAX {
+            let mut changed = datum.clone();
+            changed[at] = byte;
+            let wanted = read(&all, &changed);
+            refused += usize::from(wanted.is_err());
+            assert_eq!(read(&none, &changed), wanted, "{byte:#x} at {at}");
+        }
+    }
+    assert!(refused > 1000, "only {refused} were refused");
+}
