@@ -95,17 +95,11 @@ impl Poller {
     pub(crate) fn run(mut self) {
         loop {
             let holds_off = self.client.context().holds_off(&self.client);
-            // To wait for no time would yield to other threads before it looks a last time.
-            let order = if holds_off {
-                self.orders.recv_timeout(HELD).map_err(|none| none.is_disconnected())
-            } else {
-                self.orders.try_recv().map_err(|none| none.is_disconnected())
-            };
-            match order {
-                Ok(Command::Rewind(partitions)) => self.rewind(partitions),
-                Ok(Command::Stop) | Err(true) => break,
-                Err(false) if holds_off => continue,
-                Ok(Command::Look) | Err(false) => {}
+            match self.order(holds_off) {
+                Some(Command::Rewind(partitions)) => self.rewind(partitions),
+                Some(Command::Stop) => break,
+                None if holds_off => continue,
+                Some(Command::Look) | None => {}
             }
             self.halt_remade();
             let missing = self.missing_topic().map(|topic| Inbound::Failed(Error::MissingTopic(topic)));
@@ -125,6 +119,17 @@ impl Poller {
         }
         self.leave();
         let _ = self.inbound.send(Inbound::Closed);
+    }
+
+    /// What the stage wants next; one that is gone wants it to stop.
+    fn order(&self, holds_off: bool) -> Option<Command> {
+        // To wait for no time would yield to other threads before it looks a last time.
+        let order = if holds_off {
+            self.orders.recv_timeout(HELD).map_err(|none| none.is_disconnected())
+        } else {
+            self.orders.try_recv().map_err(|none| none.is_disconnected())
+        };
+        order.map_or_else(|is_gone| is_gone.then_some(Command::Stop), Some)
     }
 
     /// Polls until there is nothing or enough, and hands it over. False: the stage is gone.

@@ -165,10 +165,11 @@ fn waiting(lag: &[(f64, f64)]) -> Vec<(f64, f64)> {
 }
 
 /// The highest of the rates, each of which lasted a step, that is sustained: at its end at most a quarter of a second's events
-/// more wait than at its beginning. A hiccup in a lower step says nothing of those above it.
+/// more wait than at its beginning, and no more than a second's. A hiccup in a lower step says nothing of those above it; but
+/// what a backlog lets through in large batches is not sustained without one.
 fn sustained(waiting: &[(f64, f64)], rates: impl Iterator<Item = f64>) -> Option<f64> {
     let steps = waiting.iter().zip(rates);
-    let holds = steps.filter(|((before, after), rate)| *after <= before + rate / 4.0);
+    let holds = steps.filter(|((before, after), rate)| *after <= (before + rate / 4.0).min(*rate));
     holds.map(|(_, rate)| rate).last()
 }
 
@@ -189,5 +190,7 @@ mod tests {
         assert_eq!(found(|_| 50.0), Some(1000.0));
         let hiccup = |at| if (8.0..12.0).contains(&at) { 500.0 } else { 50.0 };
         assert_eq!(found(hiccup), Some(1000.0), "it was over before the step above it");
+        let backlog = |at| if at > 30.0 { 2000.0 } else { 50.0 };
+        assert_eq!(found(backlog), Some(800.0), "two seconds' events wait from there on");
     }
 }
