@@ -1,5 +1,5 @@
 //! What a system sustains: first as many events per second as it answers while a fixed number of them is always on its
-//! way, then, near that rate, a stream in steps. The capacity is the highest step in which no lag builds up.
+//! way, then, near that rate, a stream in steps. The capacity is the highest step at whose end no lag has built up.
 
 use std::time::{Duration, Instant};
 
@@ -164,13 +164,15 @@ fn waiting(lag: &[(f64, f64)]) -> Vec<(f64, f64)> {
     begins.map_while(|begins| around(begins + 1.0).zip(around(begins + STEP_S - 1.0))).collect()
 }
 
-/// The highest of the rates, each of which lasted a step, that is sustained: at its end at most a quarter of a second's events
-/// more wait than at its beginning, and no more than a second's. A hiccup in a lower step says nothing of those above it; but
-/// what a backlog lets through in large batches is not sustained without one.
+/// The highest of the rates, each of which lasted a step, that is sustained: at its end events wait at most a quarter of a
+/// second longer than at the beginning of the lowest. A hiccup in a lower step says nothing of those above it; but what a
+/// backlog lets through in large batches is not sustained without one.
 fn sustained(waiting: &[(f64, f64)], rates: impl Iterator<Item = f64>) -> Option<f64> {
-    let steps = waiting.iter().zip(rates);
-    let holds = steps.filter(|((before, after), rate)| *after <= (before + rate / 4.0).min(*rate));
-    holds.map(|(_, rate)| rate).last()
+    let steps: Vec<_> = waiting.iter().zip(rates).collect();
+    let ((at_rest, _), lowest) = *steps.first()?;
+    let most_s = at_rest / lowest + 0.25;
+    let holds = steps.into_iter().rfind(|((_, after), rate)| *after <= most_s * rate);
+    holds.map(|(_, rate)| rate)
 }
 
 #[cfg(test)]
@@ -190,7 +192,7 @@ mod tests {
         assert_eq!(found(|_| 50.0), Some(1000.0));
         let hiccup = |at| if (8.0..12.0).contains(&at) { 500.0 } else { 50.0 };
         assert_eq!(found(hiccup), Some(1000.0), "it was over before the step above it");
-        let backlog = |at| if at > 30.0 { 2000.0 } else { 50.0 };
-        assert_eq!(found(backlog), Some(800.0), "two seconds' events wait from there on");
+        let backlog = |at| if at > 30.0 { 500.0 } else { 50.0 };
+        assert_eq!(found(backlog), Some(800.0), "half a second's events wait from there on");
     }
 }

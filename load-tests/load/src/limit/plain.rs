@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, ensure};
 use clap::Args;
 use rdkafka::consumer::Consumer as _;
-use twinlane_testkit::client::{self, Outgoing, Producer};
+use rdkafka::producer::{BaseRecord, Producer as _};
+use twinlane_testkit::client;
 
 use super::{Pace, QUIET, Stretch, WARM_UP, transactions};
 
@@ -77,7 +78,7 @@ pub(crate) fn consume(arguments: &Consume) -> Result<Pace> {
 pub(crate) fn produce(arguments: &Produce) -> Result<Pace> {
     let samples = transactions::samples(&arguments.brokers, &arguments.like)?;
     let partitions = client::partitions(&arguments.brokers, &arguments.to)?;
-    let producer: Producer<()> = Producer::new(&arguments.brokers)?;
+    let producer = transactions::producer(&arguments.brokers, &[])?;
     let warm = (arguments.records as f64 * WARM_UP) as u64;
     let mut stretch = Stretch::of(std::process::id());
     let (began, mut done) = (Instant::now(), 0);
@@ -86,20 +87,15 @@ pub(crate) fn produce(arguments: &Produce) -> Result<Pace> {
             stretch.at(done)?;
         }
         let sample = &samples[done as usize % samples.len()];
-        let headers = sample.headers();
-        producer.send(
-            &Outgoing {
-                topic: &arguments.to,
-                partition: Some((done % partitions as u64) as i32),
-                value: Some(&sample.value),
-                headers: &headers,
-                ..Default::default()
-            },
-            (),
-        )?;
+        let record = BaseRecord::to(&arguments.to)
+            .partition((done % partitions as u64) as i32)
+            .payload(&sample.value)
+            .headers(sample.headers.clone());
+        transactions::send(&producer, record)?;
         done += 1;
     }
-    producer.flush()?;
+    transactions::flush(&producer);
+    producer.context().none()?;
     stretch.at(done)?;
     stretch.pace()
 }

@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{DeliveryResult, Header, Headers as _, Message as _, OwnedHeaders};
+use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList, bindings};
 use twinlane_testkit::client::{self, Follower, Record};
@@ -47,18 +47,20 @@ pub(crate) struct Sample {
     /// Which of the topics it stood on.
     topic: usize,
     pub(crate) value: Vec<u8>,
-    headers: OwnedHeaders,
+    pub(crate) headers: OwnedHeaders,
 }
 
-impl Sample {
-    /// The headers, in order.
-    pub(crate) fn headers(&self) -> Vec<(&str, &[u8])> {
-        self.headers.iter().map(|header| (header.key, header.value.unwrap_or_default())).collect()
+/// Counts records that could not be delivered.
+#[derive(Default)]
+pub(crate) struct Failures(AtomicUsize);
+
+impl Failures {
+    /// All were delivered.
+    pub(crate) fn none(&self) -> Result<()> {
+        ensure!(self.0.load(Ordering::Relaxed) == 0, "records could not be delivered");
+        Ok(())
     }
 }
-
-#[derive(Default)]
-struct Failures(AtomicUsize);
 
 impl ClientContext for Failures {}
 
@@ -83,7 +85,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Pace> {
     let partitions = client::partitions(&arguments.brokers, &arguments.to[0])?;
     ensure!(arguments.to.len() == arguments.like.len(), "a topic to write for each that is like it");
     let consumer = consumer(&arguments.brokers, &arguments.from)?;
-    let producer = producer(arguments)?;
+    let producer = producer(&arguments.brokers, &[("transactional.id", &client::unique("limit"))])?;
     producer.init_transactions(LIMIT)?;
 
     let warm = (arguments.records as f64 * WARM_UP) as u64;
@@ -125,7 +127,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<Pace> {
             stretch.at(done)?;
         }
     }
-    ensure!(producer.context().0.load(Ordering::Relaxed) == 0, "records could not be delivered");
+    producer.context().none()?;
     stretch.pace()
 }
 
@@ -195,10 +197,14 @@ pub(crate) fn beginning(brokers: &str, topic: &str) -> Result<TopicPartitionList
     Ok(all)
 }
 
-fn producer(arguments: &Arguments) -> Result<ThreadedProducer<Failures>> {
-    ClientConfig::new()
-        .set("bootstrap.servers", &arguments.brokers)
-        .set("transactional.id", client::unique("limit"))
+/// As the services set it up, with what else it needs.
+pub(crate) fn producer(brokers: &str, more: &[(&str, &str)]) -> Result<ThreadedProducer<Failures>> {
+    let mut config = ClientConfig::new();
+    for (name, value) in more {
+        config.set(*name, *value);
+    }
+    config
+        .set("bootstrap.servers", brokers)
         .set("enable.idempotence", "true")
         .set("compression.type", "lz4")
         .set("linger.ms", "100")
@@ -210,7 +216,11 @@ fn producer(arguments: &Arguments) -> Result<ThreadedProducer<Failures>> {
         .context("creating a producer")
 }
 
-fn send(producer: &ThreadedProducer<Failures>, record: BaseRecord<'_, [u8], Vec<u8>>) -> Result<()> {
+/// Hands a record over; waits where there is no room for it.
+pub(crate) fn send(
+    producer: &ThreadedProducer<Failures>,
+    record: BaseRecord<'_, [u8], Vec<u8>>,
+) -> Result<()> {
     let mut record = record;
     loop {
         match producer.send(record) {
@@ -243,7 +253,7 @@ fn commit(
 
 /// rdkafka's own `flush` polls in steps of 100 ms; the C function waits on a condition and overrides linger.
 #[expect(unsafe_code, reason = "a limit must not be slowed down by the wrapper")]
-fn flush(producer: &ThreadedProducer<Failures>) {
+pub(crate) fn flush(producer: &ThreadedProducer<Failures>) {
     // SAFETY: the handle belongs to `producer`, which outlives the call.
     unsafe {
         bindings::rd_kafka_flush(producer.client().native_ptr(), LIMIT.as_millis() as i32);
