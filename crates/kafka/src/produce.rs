@@ -5,7 +5,6 @@ use std::{ffi::CString, sync::Arc};
 use rdkafka::{
     bindings::{self as ffi, rd_kafka_vtype_t as part},
     error::{IsError as _, KafkaError},
-    producer::{Producer, ProducerContext},
     types::RDKafka,
 };
 use twinlane_record::Headers;
@@ -53,19 +52,6 @@ impl Topics {
     /// The client is empty.
     pub(crate) fn emptied(&mut self) {
         self.0.iter_mut().for_each(|topic| topic.handed.fill(0));
-    }
-}
-
-const FLUSH_SLICE_MS: i32 = 1000;
-
-/// Lets everything out that was handed over, without waiting for more, and waits a second at most until the brokers have it.
-/// rdkafka's own `flush` polls in steps of 100 ms, which would be the floor of every commit; this one waits on a condition,
-/// and what fails is served by another thread.
-#[expect(unsafe_code, reason = "rdkafka's flush costs 100 ms per commit")]
-pub(crate) fn flush_slice<C: ProducerContext>(producer: &impl Producer<C>) {
-    // SAFETY: the handle belongs to `producer`, which outlives the call.
-    unsafe {
-        ffi::rd_kafka_flush(producer.client().native_ptr(), FLUSH_SLICE_MS);
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use rdkafka::{
-    ClientContext,
+    ClientContext, bindings as ffi,
     config::RDKafkaLogLevel,
     error::KafkaError,
     message::{DeliveryResult, Message as _},
@@ -25,7 +25,7 @@ use crate::{
     consumer::log,
     error::{self, is_authorisation, is_missing, is_refusal, is_retriable},
     pause,
-    produce::{Topics, flush_slice, produce},
+    produce::{Topics, produce},
     sign_in::Heard,
 };
 
@@ -93,6 +93,7 @@ pub(crate) struct Producer {
     pub(crate) lifetime: Duration,
 }
 
+const FLUSH_SLICE_MS: i32 = 1000;
 /// So often it is looked whether anybody else still has the client. librdkafka waits for whole milliseconds and rdkafka spins
 /// through what is left, so what is left is little.
 const SERVE: Duration = Duration::from_micros(200_050);
@@ -194,9 +195,14 @@ impl Producer {
         produce(self.client.client().native_ptr(), &mut self.topics, record, headers)
     }
 
-    /// See [`flush_slice`].
+    /// rdkafka's own `flush` polls in steps of 100 ms, which would be the floor of every commit. The C
+    /// function waits on a condition and overrides linger; what failed is served by a thread of its own.
+    #[expect(unsafe_code, reason = "rdkafka's flush costs 100 ms per commit")]
     pub(crate) fn flush_slice(&self) {
-        flush_slice(&*self.client);
+        // SAFETY: the handle belongs to `self.client`, which outlives the call.
+        unsafe {
+            ffi::rd_kafka_flush(self.client.client().native_ptr(), FLUSH_SLICE_MS);
+        }
     }
 
     /// Why the open transaction must be aborted, as librdkafka keeps it. An error that is not of one record (a

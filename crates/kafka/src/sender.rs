@@ -31,7 +31,7 @@ use crate::{
     consumer::log,
     error::{self, is_authorisation, is_fenced, is_refusal, is_retriable},
     pause,
-    produce::{Topics, flush_slice, produce},
+    produce::{Topics, produce},
 };
 
 /// Who sends.
@@ -177,10 +177,11 @@ impl Sender {
                 }
             }
         }
-        // Each delivery has an end: librdkafka's `message.timeout.ms` is not longer than a transaction may last.
+        // rdkafka's own flush looks every 100 ms only. Each delivery has an end: librdkafka's
+        // `message.timeout.ms` is not longer than a transaction may last.
         let mut told = Instant::now();
         while self.producer.in_flight_count() > 0 {
-            flush_slice(&self.producer);
+            pause(LOOK);
             if told.elapsed() > PATIENCE {
                 told = Instant::now();
                 (self.notice)("waiting for the brokers to acknowledge what was sent");
