@@ -105,8 +105,9 @@ const INIT_SLICE: Duration = Duration::from_secs(1);
 /// once or twice after brokers were away; another process with the same id does it for as long as it lives.
 const FENCED_AT_START: u32 = 4;
 
-/// Serves a client's failed deliveries and errors on a thread of its own, until nobody else has the client. rdkafka's
-/// `ThreadedProducer` does that, too, and spins for a hundredth of a core (see [`SERVE`]).
+/// Serves a client's failed deliveries and errors on a thread of its own, until nobody else has the client; then it ends the
+/// client, which may take for ever with one that hangs. rdkafka's `ThreadedProducer` serves them, too, and spins for a
+/// hundredth of a core (see [`SERVE`]).
 fn serve(client: Arc<BaseProducer<Deliveries>>) {
     let serving = move || {
         while Arc::strong_count(&client) > 1 {
@@ -170,12 +171,6 @@ impl Producer {
             tracing::warn!(%error, "could not begin; building the producer anew");
             pause(Duration::from_millis(500));
         }
-    }
-
-    /// Lets it go on a thread of its own: a client that hangs may take for ever to end.
-    pub(crate) fn leave(self) {
-        let ends = std::thread::Builder::new().name("kafka-farewell".into()).spawn(move || drop(self));
-        ends.expect("the system can start a thread");
     }
 
     /// Counts a record into its partition's next batch; false where that is full: flush first. librdkafka has one batch of a

@@ -480,7 +480,7 @@ impl Worker {
         }
         match Producer::build(&self.connection, &self.options, &self.stopping) {
             Ok(Some(producer)) => {
-                std::mem::replace(&mut self.producer, producer).leave();
+                self.producer = producer;
                 self.is_new = true;
                 Outcome::Lost
             }

@@ -30,8 +30,8 @@ pub trait Work: Send {
     /// What comes back from other threads; `()` where everything is settled at once.
     type Done: Send;
 
-    /// A record has arrived by `now`. Settles it now, or keeps the ticket and settles it later, or gives the record back: its schema
-    /// has to be looked up first. It comes again after [`Work::learn`].
+    /// A record has arrived by `now`. Settles it at once, or keeps the ticket and settles it later, or gives the record back:
+    /// its schema has to be looked up first. It comes again after [`Work::learn`].
     fn receive(
         &mut self,
         ticket: Ticket,
