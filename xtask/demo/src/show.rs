@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use twinlane_testkit::{Broker, BrokerOptions, broker, cache, client, wait};
 
 use crate::Arguments;
@@ -54,7 +54,13 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
         Some(_) => "asking the Kafka that KAFKA_BROKERS names",
         None => "starting Kafka",
     };
-    let broker = screen.during(kafka, || Broker::start(&BrokerOptions::default()))?;
+    let broker = screen.during(kafka, || {
+        let broker = Broker::start(&BrokerOptions::default())?;
+        if !broker.is_own() {
+            answers(broker.bootstrap())?;
+        }
+        anyhow::Ok(broker)
+    })?;
     go_on(&interrupted)?;
     let folder = tempfile::tempdir().context("creating a folder")?;
     let pipeline = match broker.is_own() {
@@ -113,6 +119,16 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
     }
     broker.stop();
     Ok(report.is_clean() && unclean.is_empty())
+}
+
+/// Whether anybody is there, said in a way that helps whoever set the variable.
+fn answers(brokers: &str) -> Result<()> {
+    client::topics(brokers).map(drop).map_err(|error| {
+        anyhow!(
+            "no broker answers at {brokers}, which KAFKA_BROKERS names ({error}). Is that Kafka up, and is the address \
+             right? Without KAFKA_BROKERS the demo starts a Kafka of its own"
+        )
+    })
 }
 
 /// Fails once Ctrl-C was pressed. What runs is stopped by its owners on the way out.
