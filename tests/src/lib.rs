@@ -12,7 +12,7 @@ use std::{
 use tempfile::TempDir;
 use twinlane_testkit::{
     Service,
-    broker::Broker,
+    broker::{Broker, BrokerOptions},
     checker::{Checker, Expected, Verdict},
     client::{self, Outgoing, Producer},
     process::{ServiceOptions, free_port},
@@ -22,6 +22,19 @@ use twinlane_testkit::{
 pub const PARTITIONS: i32 = 3;
 const READY: Duration = Duration::from_secs(60);
 const ANSWERED: Duration = Duration::from_secs(120);
+
+/// A Kafka of its own, of one broker, that a test kills while transactions are open.
+///
+/// It looks for transactions that timed out as seldom as Kafka does by default, and not every second as the tests' others do:
+/// a lone broker that was killed takes its partitions back at once, and its controller takes them away again nine seconds later,
+/// when the registration from before has timed out. Transactions that it rolls back in between are ended without their markers
+/// (docs/decisions/0015-a-coordinator-that-skips-markers.md).
+pub fn lone_broker() -> Broker {
+    let cleanup = "transaction.abort.timed.out.transaction.cleanup.interval.ms";
+    let properties = vec![(cleanup.to_owned(), "10000".to_owned())];
+    let options = BrokerOptions { properties, ..BrokerOptions::default() };
+    Broker::start_own(&options).expect("a Kafka of its own")
+}
 
 /// A pipeline of its own, with topics that no other test uses.
 pub struct Shop {

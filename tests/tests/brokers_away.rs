@@ -8,13 +8,13 @@ use std::{
 
 use serde_json::json;
 use twinlane_testkit::{
-    broker::{Broker, BrokerOptions, Coordinated},
+    broker::Coordinated,
     checker::{Checker, Expected},
     client,
     process::http_get,
     wait,
 };
-use twinlane_tests::{Event, PARTITIONS, Shop};
+use twinlane_tests::{Event, PARTITIONS, Shop, lone_broker};
 
 const AWAY: Duration = Duration::from_secs(600);
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -44,13 +44,7 @@ fn event(number: u32) -> Event {
 #[test]
 #[ignore = "takes eleven minutes; `cargo xtask test` runs it beside the others"]
 fn brokers_that_are_away_for_ten_minutes_cost_nothing_but_time() {
-    // Kafka's own default, and not the tests' second: a lone broker that was killed takes its partitions back at once, and its
-    // controller takes them away again nine seconds later, when the registration from before has timed out. Transactions that
-    // it rolls back in between are ended without their markers (docs/decisions/0015-a-coordinator-that-skips-markers.md).
-    let cleanup = ("transaction.abort.timed.out.transaction.cleanup.interval.ms", "10000");
-    let properties = vec![(cleanup.0.to_owned(), cleanup.1.to_owned())];
-    let options = BrokerOptions { properties, ..BrokerOptions::default() };
-    let mut broker = Broker::start_own(&options).expect("a Kafka of its own");
+    let mut broker = lone_broker();
     let shop = Shop::open_at(broker.bootstrap());
     let mut admins = Vec::new();
     let mut services = ["router", "precision-worker", "throughput-worker"].map(|name| {

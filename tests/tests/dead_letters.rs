@@ -7,11 +7,11 @@ use std::{
 
 use serde_json::{Value as Json, json};
 use twinlane_testkit::{
-    Broker, BrokerOptions, Service,
+    Service,
     checker::{Checker, Expected},
     client, wait,
 };
-use twinlane_tests::{Event, PARTITIONS, Shop};
+use twinlane_tests::{Event, PARTITIONS, Shop, lone_broker};
 
 /// A command that reads and sends a few thousand records, on a machine that runs other tests too.
 const LIMIT: Duration = Duration::from_secs(120);
@@ -321,7 +321,7 @@ fn a_second_redrive_goes_on_and_the_first_ends_even_if_it_slept_meanwhile() {
 #[test]
 fn a_redrive_outlives_a_broker_that_goes_away_and_comes_back() {
     const EVENTS: usize = 400;
-    let mut broker = Broker::start_own(&BrokerOptions::default()).expect("a Kafka of its own");
+    let mut broker = lone_broker();
     let shop = Shop::open_at(broker.bootstrap());
     let_die(&shop, &(0..EVENTS as u32).map(unheard).collect::<Vec<_>>());
     let redrive = shop.twinlane(&["dead-letters", "redrive", "--yes", "PIPELINE", "--per-transaction", "1"]);
