@@ -15,7 +15,7 @@ use crate::saturate::Place;
 use crate::scenario::Part;
 use crate::stream;
 use crate::system::System;
-use crate::workload::{SOURCE, Workload};
+use crate::workload::{Event, SOURCE, Workload};
 
 /// A capacity that a scenario asks for.
 #[derive(Debug, Clone, Deserialize)]
@@ -29,13 +29,27 @@ pub(crate) struct Capacity {
     /// Orders (or large ones) leave on schedule, as many per second as this part of a figure; only the others are always on
     /// their way, and only they are counted.
     pub(crate) hold_orders: Option<Part>,
+    /// So many events are always on their way. The default is enough for every lane's largest batch and window: those of the
+    /// router and of the throughput lane hold an event for half a second, so that 2,000 would be an end at 4,000 a second,
+    /// whatever the models do.
+    #[serde(default = "on_their_way")]
+    pub(crate) on_their_way: u64,
+    /// How long they are counted. A third of it goes before, uncounted.
+    #[serde(default = "seconds")]
+    pub(crate) seconds: f64,
+    /// No steps follow, which say what is sustained without a queue.
+    #[serde(default)]
+    pub(crate) without_steps: bool,
 }
 
-/// Always so many events on their way: enough for every lane's largest batch and window. The windows of the router and of the
-/// throughput lane hold an event for half a second, so that 2,000 would be an end at 4,000 a second, whatever the models do.
-const ON_THEIR_WAY: u64 = 20_000;
-const WARM_UP: Duration = Duration::from_secs(4);
-const CLOSED: Duration = Duration::from_secs(12);
+fn on_their_way() -> u64 {
+    20_000
+}
+
+fn seconds() -> f64 {
+    12.0
+}
+
 const STEP_S: f64 = 6.0;
 /// Parts of what the closed loop reached.
 const STEPS: [f64; 9] = [0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0];
@@ -46,10 +60,10 @@ const QUIET: Duration = Duration::from_secs(30);
 pub(crate) fn measure(capacity: &Capacity, place: &Place<'_>, report: &mut Report) -> Result<()> {
     let name = &capacity.name;
     let mut system = System::start(name, capacity.workload, false, place, report)?;
-    say(&format!("{name}: always {ON_THEIR_WAY} events on their way"));
+    say(&format!("{name}: always {} events on their way", capacity.on_their_way));
     let closed = closed_loop(capacity, &mut system, place, report)?;
     report.figure(format!("{name}.closed_loop_per_s"), closed);
-    if capacity.hold_orders.is_none() {
+    if capacity.hold_orders.is_none() && !capacity.without_steps {
         say(&format!("{name}: {closed:.0} events/s; in steps around that"));
         let sustained = in_steps(capacity, closed, &mut system, place, report)?;
         report.figure(format!("{name}.sustained_per_s"), sustained);
@@ -69,7 +83,7 @@ fn closed_loop(
     let mut events = capacity.workload.events(place.data, DIFFERENT, capacity.orders)?;
     let mut scheduled = Vec::new();
     if held.is_some() {
-        (scheduled, events) = events.into_iter().partition(|event| capacity.workload.kind(event) == 0);
+        (scheduled, events) = events.into_iter().partition(|event| event.kind == 0);
         ensure!(!scheduled.is_empty() && !events.is_empty(), "one kind is held where another is, too");
     }
     // The last kind is the one that is not held.
@@ -79,19 +93,20 @@ fn closed_loop(
         None => account.through(),
     };
     let producer: Producer<Due> = Producer::new(&system.brokers)?;
-    let send = |event: &twinlane_replay::ReferenceEvent| {
-        let (key, value) = (Some(event.key.as_bytes()), Some(event.payload.as_slice()));
-        let due = Due { at: Instant::now(), kind: capacity.workload.kind(event) };
+    let send = |event: &Event| {
+        let (key, value) = (Some(event.key.as_bytes()), Some(event.value.as_slice()));
+        let due = Due { at: Instant::now(), kind: event.kind };
         producer.send(&Outgoing { topic: SOURCE, key, value, ..Default::default() }, due)
     };
     let answers = system.answers()?;
     let began = Instant::now();
     let mut account = Account::new(kinds, began);
+    let warm_up = Duration::from_secs_f64(capacity.seconds / 3.0);
     let (mut sent, mut sent_on_schedule) = (0, 0);
     let mut from: Option<(Instant, u64)> = None;
     let mut last = began;
     let mut pulse = Pulse::new();
-    while began.elapsed() < WARM_UP + CLOSED {
+    while began.elapsed() < warm_up + Duration::from_secs_f64(capacity.seconds) {
         if place.interrupted.load(std::sync::atomic::Ordering::SeqCst) {
             bail!("interrupted; everything is stopped");
         }
@@ -99,14 +114,14 @@ fn closed_loop(
             send(&scheduled[sent_on_schedule % scheduled.len()])?;
             sent_on_schedule += 1;
         }
-        while sent < counted(&account) + ON_THEIR_WAY {
+        while sent < counted(&account) + capacity.on_their_way {
             send(&events[sent as usize % events.len()])?;
             sent += 1;
         }
         last = answers.next(Duration::from_millis(1), &mut account)?.unwrap_or(last);
         producer.take_delivered().into_iter().for_each(|d| account.due((d.partition, d.offset), d.tag));
         ensure!(last.elapsed() < QUIET, "nothing is answered any more; see {}", system.logs.display());
-        if from.is_none() && began.elapsed() >= WARM_UP {
+        if from.is_none() && began.elapsed() >= warm_up {
             from = Some((Instant::now(), counted(&account)));
         }
         pulse.show(|| format!("{} events answered", counted(&account)));
@@ -140,7 +155,7 @@ fn in_steps(
     let events = capacity.workload.events(place.data, DIFFERENT, capacity.orders)?;
     let steps: Vec<_> = STEPS.map(|part| Step { per_second: part * around, seconds: STEP_S }).into();
     let times = Arrivals::Steps(steps.clone()).schedule(STEP_S * steps.len() as f64, 1.0, 0);
-    let flow = stream::flow(name, stream::planned(times, events, capacity.workload), 0.0, system, place)?;
+    let flow = stream::flow(name, stream::planned(times, events), 0.0, system, place)?;
     let waiting = waiting(&flow.course.lag);
     for (at, (step, (before, after))) in steps.iter().zip(&waiting).enumerate() {
         let rate = step.per_second;

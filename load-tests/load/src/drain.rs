@@ -14,7 +14,7 @@ use crate::cores::Cores;
 use crate::limit::{Pace, Stretch, WARM_UP};
 use crate::progress::Pulse;
 use crate::services::{How, READY_LIMIT, Running};
-use crate::workload::{PARTITIONS, SOURCE, Workload};
+use crate::workload::{Event, PARTITIONS, SOURCE, Workload};
 
 /// One drain of a scenario.
 #[derive(Debug, Clone, Deserialize)]
@@ -78,7 +78,7 @@ pub(crate) struct Filled {
 impl Filled {
     /// Starts a broker and fills the topic.
     pub(crate) fn start(drain: &Drain, cores: &Cores, data: &Path) -> Result<Self> {
-        let events = drain.workload.records(data, drain.events)?;
+        let events = drain.workload.events(data, drain.events, None)?;
         let broker = Broker::start_own(&BrokerOptions::default())?;
         for process in broker.process_ids() {
             cores.put_aside(process)?;
@@ -89,7 +89,7 @@ impl Filled {
         }
         let producer = Producer::new(bootstrap)?;
         let mut bytes = 0;
-        for (key, value) in &events {
+        for Event { key, value, .. } in &events {
             let (key, value) = (key.as_bytes(), value.as_slice());
             bytes += key.len() + value.len();
             let event = Outgoing { topic: SOURCE, key: Some(key), value: Some(value), ..Default::default() };

@@ -5,25 +5,25 @@
 
 use std::time::Duration;
 
-use twinlane_replay::{ReferenceEvent, Task};
+use crate::workload::Event;
 
 /// Sorts the events by when they leave, drops those that leave later than `seconds`, and gives the times. One second is
-/// `speed` seconds of the orders' data, or of the only data that there are.
-pub(crate) fn times(events: &mut Vec<ReferenceEvent>, speed: f64, seconds: f64) -> Vec<Duration> {
-    let span = |task: Task| {
-        let times = || events.iter().filter(move |event| event.task == task).map(|event| event.happened_at);
+/// `speed` seconds of the orders' data, or of the only data that there are. Events without a time of their own are dropped.
+pub(crate) fn times(events: &mut Vec<Event>, speed: f64, seconds: f64) -> Vec<Duration> {
+    let span = |kind: usize| {
+        let times =
+            || events.iter().filter(move |event| event.kind == kind).filter_map(|event| event.happened_at);
         Some((times().min()?, times().max()?))
     };
-    let spans = [Task::OrderRisk, Task::RepeatPurchase].map(|task| (task, span(task)));
-    let length = spans.iter().find_map(|(_, span)| span.map(|(first, last)| (last - first).max(1) as f64));
-    let seconds_of = |event: &ReferenceEvent| {
-        let span = spans.iter().find(|(task, _)| *task == event.task).and_then(|(_, span)| *span);
-        let (first, last) = span.unwrap_or((event.happened_at, event.happened_at));
-        let part = (event.happened_at - first) as f64 / (last - first).max(1) as f64;
-        part * length.unwrap_or(0.0) / 1000.0 / speed
+    let spans = [span(0), span(1)];
+    let length = spans.iter().find_map(|span| span.map(|(first, last)| (last - first).max(1) as f64));
+    let seconds_of = |event: &Event| {
+        let (first, last) = (*spans.get(event.kind)?)?;
+        let part = (event.happened_at? - first) as f64 / (last - first).max(1) as f64;
+        Some(part * length? / 1000.0 / speed)
     };
-    let mut timed: Vec<_> =
-        std::mem::take(events).into_iter().map(|event| (seconds_of(&event), event)).collect();
+    let all = std::mem::take(events).into_iter();
+    let mut timed: Vec<_> = all.filter_map(|event| Some((seconds_of(&event)?, event))).collect();
     timed.retain(|(at, _)| *at < seconds);
     timed.sort_by(|a, b| a.0.total_cmp(&b.0));
     let (times, sorted): (Vec<_>, Vec<_>) = timed.into_iter().unzip();
@@ -33,39 +33,27 @@ pub(crate) fn times(events: &mut Vec<ReferenceEvent>, speed: f64, seconds: f64) 
 
 #[cfg(test)]
 mod tests {
-    use twinlane_replay::Split;
-
     use super::*;
 
-    fn event(task: Task, happened_at: i64) -> ReferenceEvent {
-        let (id, key) = (format!("{happened_at}"), String::new());
-        ReferenceEvent {
-            task,
-            id,
-            key,
-            payload: Vec::new(),
-            amount: None,
-            happened_at,
-            label: None,
-            split: Split::Train,
-        }
+    fn event(kind: usize, happened_at: i64) -> Event {
+        Event { kind, key: happened_at.to_string(), value: Vec::new(), happened_at: Some(happened_at) }
     }
 
     #[test]
     fn events_leave_in_their_own_time_and_both_kinds_end_together() {
-        let orders = [1000, 5000, 11_000].map(|at| event(Task::OrderRisk, at));
-        let purchases = [70_000, 72_000].map(|at| event(Task::RepeatPurchase, at));
+        let orders = [1000, 5000, 11_000].map(|at| event(0, at));
+        let purchases = [70_000, 72_000].map(|at| event(1, at));
         let mut events: Vec<_> = orders.into_iter().chain(purchases).collect();
         let times = times(&mut events, 10.0, 1.5);
         let seconds: Vec<_> = times.iter().map(Duration::as_secs_f64).collect();
         assert_eq!(seconds, [0.0, 0.0, 0.4, 1.0, 1.0]);
-        let ids: Vec<_> = events.iter().map(|event| event.id.as_str()).collect();
-        assert_eq!(ids, ["1000", "70000", "5000", "11000", "72000"]);
+        let keys: Vec<_> = events.iter().map(|event| event.key.as_str()).collect();
+        assert_eq!(keys, ["1000", "70000", "5000", "11000", "72000"]);
     }
 
     #[test]
     fn what_leaves_too_late_is_left_out() {
-        let mut events: Vec<_> = (0..10).map(|at| event(Task::OrderRisk, at * 1000)).collect();
+        let mut events: Vec<_> = (0..10).map(|at| event(0, at * 1000)).collect();
         assert_eq!(times(&mut events, 1.0, 4.5).len(), 5);
         assert_eq!(events.len(), 5);
     }

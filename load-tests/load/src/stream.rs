@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::Deserialize;
-use twinlane_replay::ReferenceEvent;
 use twinlane_testkit::client::{Outgoing, Producer};
 use twinlane_testkit::random::Random;
 use twinlane_testkit::wait;
@@ -22,7 +21,7 @@ use crate::report::Report;
 use crate::saturate::Place;
 use crate::scenario::Part;
 use crate::system::System;
-use crate::workload::{SOURCE, Workload};
+use crate::workload::{Event, SOURCE, Workload};
 use crate::zipf::Zipf;
 
 /// One stream of a scenario.
@@ -84,8 +83,7 @@ const SAMPLE: Duration = Duration::from_millis(500);
 /// An event, and when it leaves.
 pub(crate) struct Planned {
     pub(crate) at: Duration,
-    event: Arc<ReferenceEvent>,
-    kind: usize,
+    event: Arc<Event>,
     padding: usize,
 }
 
@@ -108,7 +106,7 @@ impl Generator {
         let padding = vec![b'.'; plan.iter().map(|planned| planned.padding).max().unwrap_or(0)];
         let send = move || {
             let mut latest = Duration::ZERO;
-            for Planned { at, event, kind, padding: more } in plan {
+            for Planned { at, event, padding: more } in plan {
                 let due = began + at;
                 wait::pause_for(due.saturating_duration_since(Instant::now()));
                 if interrupted.load(Ordering::Relaxed) {
@@ -117,10 +115,10 @@ impl Generator {
                 latest = latest.max(due.elapsed());
                 let headers = [("padding", &padding[..more])];
                 let headers = if more > 0 { &headers[..] } else { &[] };
-                let (key, value) = (Some(event.key.as_bytes()), Some(event.payload.as_slice()));
+                let (key, value) = (Some(event.key.as_bytes()), Some(event.value.as_slice()));
                 sender.send(
                     &Outgoing { topic: SOURCE, key, value, headers, ..Default::default() },
-                    Due { at: due, kind },
+                    Due { at: due, kind: event.kind },
                 )?;
             }
             Ok(latest)
@@ -266,24 +264,13 @@ fn plan(stream: &Stream, scale: f64, data: &Path) -> Result<Vec<Planned>> {
     Ok(times
         .into_iter()
         .zip(events.iter().cycle())
-        .map(|(at, event)| Planned {
-            at,
-            event: Arc::clone(event),
-            kind: stream.workload.kind(event),
-            padding: padding(),
-        })
+        .map(|(at, event)| Planned { at, event: Arc::clone(event), padding: padding() })
         .collect())
 }
 
 /// The same for a stream that is made up on the way.
-pub(crate) fn planned(times: Vec<Duration>, events: Vec<ReferenceEvent>, workload: Workload) -> Vec<Planned> {
+pub(crate) fn planned(times: Vec<Duration>, events: Vec<Event>) -> Vec<Planned> {
     let events: Vec<_> = events.into_iter().map(Arc::new).collect();
     let pairs = times.into_iter().zip(events.iter().cycle());
-    let planned = |(at, event): (_, &Arc<ReferenceEvent>)| Planned {
-        at,
-        event: Arc::clone(event),
-        kind: workload.kind(event),
-        padding: 0,
-    };
-    pairs.map(planned).collect()
+    pairs.map(|(at, event)| Planned { at, event: Arc::clone(event), padding: 0 }).collect()
 }

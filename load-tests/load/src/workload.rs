@@ -13,6 +13,8 @@ const COMMERCE: &str = "pipelines/commerce";
 const REVIEWS: &str = "pipelines/reviews";
 /// Its texts, as `cargo xtask models reviews` writes them.
 const TEXTS: &str = "pipelines/reviews/models/events.jsonl";
+/// The ids of the reviews among them begin so; the others are posts.
+const REVIEW: &str = "amazon-";
 /// A model of one MatMul.
 const TRIVIAL: &str = "crates/inference/tests/models/linear.onnx";
 /// Partitions of every topic, those of the lanes and outputs included.
@@ -23,6 +25,17 @@ pub(crate) const SOURCE: &str = "load.events";
 const LARGE: f64 = 90_000.0;
 /// The pipeline's name, with which the topics between router and workers begin.
 const PIPELINE: &str = "load";
+
+/// An event of a workload.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Event {
+    /// Which of the workload's [kinds](Workload::kinds) it is.
+    pub(crate) kind: usize,
+    pub(crate) key: String,
+    pub(crate) value: Vec<u8>,
+    /// Milliseconds since the epoch in its data's own time; texts have none.
+    pub(crate) happened_at: Option<i64>,
+}
 
 /// Whether a workload made this topic.
 pub(crate) fn is_ours(topic: &str) -> bool {
@@ -55,6 +68,10 @@ pub(crate) enum Workload {
     LargeAndSmallInOneLane,
     /// Large and small orders mixed, for two lanes: the large ones for the full model, the small ones for the distilled.
     LargeAndSmallInTwoLanes,
+    /// Texts, reviews and posts mixed, all of them for the full model of one lane.
+    ReviewsAndPostsInOneLane,
+    /// Texts for two lanes: reviews for the full model, posts for the distilled.
+    ReviewsAndPostsInTwoLanes,
 }
 
 impl Workload {
@@ -112,6 +129,8 @@ impl Workload {
             Self::RoutedToTwoLanes => &["load.precision.order-risk", "load.throughput.repeat-purchase"],
             Self::LargeAndSmallInOneLane => &["load.precision.order-risk"],
             Self::LargeAndSmallInTwoLanes => &["load.precision.order-risk", "load.throughput.order-risk"],
+            Self::ReviewsAndPostsInOneLane => &["load.precision.sentiment"],
+            Self::ReviewsAndPostsInTwoLanes => &["load.precision.sentiment", "load.throughput.sentiment"],
         }
     }
 
@@ -120,6 +139,7 @@ impl Workload {
         match self {
             Self::Orders | Self::Purchases | Self::Trivial | Self::Posts | Self::Reviews => self.outputs(),
             Self::LargeAndSmallInOneLane | Self::LargeAndSmallInTwoLanes => &["load.scores.order-risk"],
+            Self::ReviewsAndPostsInOneLane | Self::ReviewsAndPostsInTwoLanes => &["load.scores.sentiment"],
             _ => &["load.scores.order-risk", "load.scores.repeat-purchase"],
         }
     }
@@ -128,12 +148,13 @@ impl Workload {
     pub(crate) fn kinds(self) -> &'static [&'static str] {
         match self {
             Self::LargeAndSmallInOneLane | Self::LargeAndSmallInTwoLanes => &["large", "small"],
+            Self::ReviewsAndPostsInOneLane | Self::ReviewsAndPostsInTwoLanes => &["reviews", "posts"],
             _ => self.scores(),
         }
     }
 
     /// Which of the kinds an event is.
-    pub(crate) fn kind(self, event: &ReferenceEvent) -> usize {
+    fn kind(self, event: &ReferenceEvent) -> usize {
         let is_first = match self {
             Self::LargeAndSmallInOneLane | Self::LargeAndSmallInTwoLanes => {
                 event.amount.is_some_and(|amount| amount >= LARGE)
@@ -151,37 +172,26 @@ impl Workload {
             Self::RoutedBySchema
             | Self::RoutedByFields
             | Self::RoutedToOneLane
-            | Self::LargeAndSmallInOneLane => &["router", "precision-worker"],
-            Self::RoutedToTwoLanes | Self::LargeAndSmallInTwoLanes => {
+            | Self::LargeAndSmallInOneLane
+            | Self::ReviewsAndPostsInOneLane => &["router", "precision-worker"],
+            Self::RoutedToTwoLanes | Self::LargeAndSmallInTwoLanes | Self::ReviewsAndPostsInTwoLanes => {
                 &["router", "precision-worker", "throughput-worker"]
             }
         }
     }
 
-    /// Keys and values of so many events; where there are fewer, they come again.
-    pub(crate) fn records(self, data: &Path, count: usize) -> Result<Vec<(String, Vec<u8>)>> {
-        if self.is_texts() {
-            return Ok(texts()?.into_iter().cycle().take(count).collect());
-        }
-        let events = self.events(data, count, None)?;
-        Ok(events.into_iter().map(|event| (event.key, event.payload)).collect())
-    }
-
     fn is_texts(self) -> bool {
-        matches!(self, Self::Posts | Self::Reviews)
+        matches!(
+            self,
+            Self::Posts | Self::Reviews | Self::ReviewsAndPostsInOneLane | Self::ReviewsAndPostsInTwoLanes
+        )
     }
 
     /// So many events, taken evenly from the data, whose histories grow with time; where it has fewer, it begins again.
-    /// Where two kinds are mixed, `orders` is the part of the first, the orders or the large ones; without it they are mixed
+    /// Where two kinds are mixed, `orders` is the part of the first (orders, large ones, reviews); without it they are mixed
     /// as the data has them.
-    pub(crate) fn events(
-        self,
-        data: &Path,
-        count: usize,
-        orders: Option<f64>,
-    ) -> Result<Vec<ReferenceEvent>> {
-        ensure!(!self.is_texts(), "texts are drained only");
-        let evenly = |all: Vec<ReferenceEvent>| -> Vec<_> {
+    pub(crate) fn events(self, data: &Path, count: usize, orders: Option<f64>) -> Result<Vec<Event>> {
+        let evenly = |all: Vec<Event>| -> Vec<_> {
             let wanted = count.min(all.len());
             (0..wanted).map(|number| all[number * all.len() / wanted].clone()).collect()
         };
@@ -189,7 +199,7 @@ impl Workload {
         let Some(part) = orders.filter(|_| self.kinds().len() == 2) else {
             return Ok(evenly(all).iter().cycle().take(count).cloned().collect());
         };
-        let (first, second) = all.into_iter().partition(|event| self.kind(event) == 0);
+        let (first, second) = all.into_iter().partition(|event| event.kind == 0);
         let (first, second) = (evenly(first), evenly(second));
         let (mut first, mut second) = (first.iter().cycle(), second.iter().cycle());
         let is_first = |number: usize| {
@@ -201,8 +211,37 @@ impl Workload {
     }
 
     /// All events that the data has, once each, in the order in which they happened.
-    pub(crate) fn all_events(self, data: &Path) -> Result<Vec<ReferenceEvent>> {
-        events(data, self.only())
+    pub(crate) fn all_events(self, data: &Path) -> Result<Vec<Event>> {
+        if self.is_texts() {
+            return self.texts();
+        }
+        let read = reference_events(data, None);
+        let read = read.with_context(|| format!("reading the reference data in {}", data.display()))?;
+        let ours = read.filter(|event| self.only().is_none_or(|task| event.task == task));
+        let events: Vec<_> = ours
+            .map(|event| Event {
+                kind: self.kind(&event),
+                key: event.key,
+                value: event.payload,
+                happened_at: Some(event.happened_at),
+            })
+            .collect();
+        ensure!(!events.is_empty(), "the data has no such events");
+        Ok(events)
+    }
+
+    fn texts(self) -> Result<Vec<Event>> {
+        let lines = std::fs::read_to_string(TEXTS);
+        let lines =
+            lines.with_context(|| format!("reading {TEXTS}, which `cargo xtask models reviews` writes"))?;
+        let event = |line: &str| {
+            let line: Value = serde_json::from_str(line).context("a line is JSON")?;
+            let event = &line["event"];
+            let key = event["id"].as_str().context("a text has an id")?.to_owned();
+            let kind = usize::from(self.kinds().len() == 2 && !key.starts_with(REVIEW));
+            Ok(Event { kind, key, value: event.to_string().into_bytes(), happened_at: None })
+        };
+        lines.lines().map(event).collect()
     }
 
     /// The only task that its events lead to.
@@ -283,6 +322,19 @@ impl Workload {
                 }}),
                 json!([{"from": "events", "task": "trivial", "lane": "precision"}]),
             ),
+            Self::ReviewsAndPostsInOneLane | Self::ReviewsAndPostsInTwoLanes => {
+                let second = if self == Self::ReviewsAndPostsInTwoLanes { "throughput" } else { "precision" };
+                let review = format!("event.id.startsWith(\"{REVIEW}\")");
+                (
+                    json!([]),
+                    json!({"sentiment": task("sentiment")}),
+                    json!([
+                        {"name": "reviews", "from": "events", "when": review, "task": "sentiment",
+                         "lane": "precision"},
+                        {"name": "posts", "from": "events", "task": "sentiment", "lane": second},
+                    ]),
+                )
+            }
             Self::LargeAndSmallInOneLane | Self::LargeAndSmallInTwoLanes => {
                 let second = if self == Self::LargeAndSmallInTwoLanes { "throughput" } else { "precision" };
                 (
@@ -351,19 +403,6 @@ impl Workload {
     }
 }
 
-/// Keys and values of all texts.
-fn texts() -> Result<Vec<(String, Vec<u8>)>> {
-    let lines = std::fs::read_to_string(TEXTS);
-    let lines =
-        lines.with_context(|| format!("reading {TEXTS}, which `cargo xtask models reviews` writes"))?;
-    let event = |line: &str| {
-        let line: Value = serde_json::from_str(line).context("a line is JSON")?;
-        let event = &line["event"];
-        Ok((event["id"].as_str().context("a text has an id")?.to_owned(), event.to_string().into_bytes()))
-    };
-    lines.lines().map(event).collect()
-}
-
 fn read_pipeline(file: &Path) -> Result<Value> {
     let text = std::fs::read_to_string(file).with_context(|| format!("reading {}", file.display()))?;
     serde_json::from_str(&text).context("the pipeline file was written as JSON")
@@ -373,13 +412,4 @@ fn read_pipeline(file: &Path) -> Result<Value> {
 fn write_pipeline(file: &Path, pipeline: &Value) -> Result<()> {
     std::fs::write(file, serde_json::to_string_pretty(pipeline).context("writing JSON")?)
         .with_context(|| format!("writing {}", file.display()))
-}
-
-/// The data's events, of one task or of all.
-fn events(data: &Path, task: Option<Task>) -> Result<Vec<ReferenceEvent>> {
-    let read = reference_events(data, None);
-    let read = read.with_context(|| format!("reading the reference data in {}", data.display()))?;
-    let events: Vec<_> = read.filter(|event| task.is_none_or(|task| event.task == task)).collect();
-    ensure!(!events.is_empty(), "the data has no such events");
-    Ok(events)
 }
