@@ -24,10 +24,10 @@ pub(crate) struct Capacity {
     /// What its figures are called.
     pub(crate) name: String,
     pub(crate) workload: Workload,
-    /// The part of the orders or of the large ones, where they are mixed with others.
+    /// The part of the orders, of the large ones or of the reviews, where they are mixed with others.
     pub(crate) orders: Option<f64>,
-    /// Orders (or large ones) leave on schedule, as many per second as this part of a figure; only the others are always on
-    /// their way, and only they are counted.
+    /// Those leave on schedule, as many per second as this part of a figure; only the others are always on their way, and only
+    /// they are counted.
     pub(crate) hold_orders: Option<Part>,
     /// So many events are always on their way. The default is enough for every lane's largest batch and window: those of the
     /// router and of the throughput lane hold an event for half a second, so that 2,000 would be an end at 4,000 a second,

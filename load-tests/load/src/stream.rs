@@ -40,8 +40,8 @@ pub(crate) struct Stream {
     /// How much of it, at the beginning, is not counted.
     #[serde(default = "warm_up")]
     pub(crate) warm_up_seconds: f64,
-    /// The part of the orders or of the large ones, where they are mixed with others; as the data has them, unless said
-    /// otherwise.
+    /// The part of the orders, of the large ones or of the reviews, where they are mixed with others; as the data has them,
+    /// unless said otherwise.
     pub(crate) orders: Option<f64>,
     /// Keys that replace the events' own.
     pub(crate) keys: Option<Keys>,
