@@ -40,6 +40,7 @@ use crate::cores::Cores;
 use crate::report::{Met, Report};
 use crate::saturate::Place;
 use crate::scenario::Scenario;
+use crate::workload::Workload;
 
 /// Measure how fast Twinlane is, against what its parts allow in the same run.
 #[derive(Debug, Parser)]
@@ -95,6 +96,7 @@ fn main() -> ExitCode {
 
 fn run(name: &str, out: Option<PathBuf>, binaries: &std::path::Path) -> Result<()> {
     let (name, scenario) = Scenario::find(name)?;
+    scenario.workloads().try_for_each(Workload::ensure_there)?;
     let interrupted = Arc::new(AtomicBool::new(false));
     let handler = Arc::clone(&interrupted);
     ctrlc::set_handler(move || {

@@ -11,6 +11,7 @@ use crate::drain::Drain;
 use crate::idle::Idle;
 use crate::report::Ratio;
 use crate::stream::Stream;
+use crate::workload::Workload;
 
 /// Where the scenarios lie.
 pub(crate) const FOLDER: &str = "load-tests/scenarios";
@@ -91,6 +92,15 @@ impl Scenario {
     /// Whether it measures anything but drains.
     pub(crate) fn needs_a_broker(&self) -> bool {
         !(self.capacities.is_empty() && self.idles.is_empty() && self.streams.is_empty())
+    }
+
+    /// Everything that it lets services do.
+    pub(crate) fn workloads(&self) -> impl Iterator<Item = Workload> {
+        let drains = self.drains.iter().map(|drain| drain.workload);
+        let capacities = self.capacities.iter().map(|capacity| capacity.workload);
+        let idles = self.idles.iter().map(|idle| idle.workload);
+        let streams = self.streams.iter().map(|stream| stream.workload);
+        drains.chain(capacities).chain(idles).chain(streams)
     }
 
     /// Reads the scenario of this name, or the file.

@@ -180,6 +180,15 @@ impl Workload {
         }
     }
 
+    /// Whether its models and events are there. Those of texts are too large for the repository.
+    pub(crate) fn ensure_there(self) -> Result<()> {
+        ensure!(
+            !self.is_texts() || Path::new(TEXTS).exists(),
+            "{TEXTS} is not there; `cargo xtask models reviews` fetches and builds it and its models, in about ten minutes"
+        );
+        Ok(())
+    }
+
     fn is_texts(self) -> bool {
         matches!(
             self,
@@ -231,9 +240,7 @@ impl Workload {
     }
 
     fn texts(self) -> Result<Vec<Event>> {
-        let lines = std::fs::read_to_string(TEXTS);
-        let lines =
-            lines.with_context(|| format!("reading {TEXTS}, which `cargo xtask models reviews` writes"))?;
+        let lines = std::fs::read_to_string(TEXTS).with_context(|| format!("reading {TEXTS}"))?;
         let event = |line: &str| {
             let line: Value = serde_json::from_str(line).context("a line is JSON")?;
             let event = &line["event"];
@@ -412,4 +419,19 @@ fn read_pipeline(file: &Path) -> Result<Value> {
 fn write_pipeline(file: &Path, pipeline: &Value) -> Result<()> {
     std::fs::write(file, serde_json::to_string_pretty(pipeline).context("writing JSON")?)
         .with_context(|| format!("writing {}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_that_were_not_built_are_named_with_what_builds_them() {
+        // Tests run in the crate's folder, where there are none.
+        let error = Workload::ReviewsAndPostsInTwoLanes.ensure_there().expect_err("not there").to_string();
+        assert!(error.contains("cargo xtask models reviews"), "{error}");
+        Workload::RoutedToTwoLanes
+            .ensure_there()
+            .expect("the models of orders and purchases are in the repository");
+    }
 }
