@@ -1,13 +1,16 @@
 //! What has changed between two reports, and whether it is beyond noise.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Result;
 
 use crate::report::{Met, Report};
+use crate::rounds::Range;
 
-/// What counts as noise. A first guess: how much two runs of the same thing differ has not been measured yet.
-const NOISE: f64 = 0.05;
+/// What counts as noise for what was measured once: the same binary gives this much more or less within an hour (see
+/// docs/performance.md).
+const NOISE: f64 = 0.15;
 
 /// One thing that both reports know.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,6 +18,8 @@ pub(crate) struct Change {
     pub(crate) name: String,
     pub(crate) before: f64,
     pub(crate) after: f64,
+    /// Between which values each lies, where both were measured several times.
+    pub(crate) ranges: Option<(Range, Range)>,
 }
 
 impl Change {
@@ -23,8 +28,14 @@ impl Change {
         (self.after - self.before) / self.before.abs().max(f64::MIN_POSITIVE)
     }
 
+    /// Beyond it is what lies apart from all that was measured before.
     pub(crate) fn is_beyond_noise(&self) -> bool {
-        self.relative().abs() > NOISE
+        match self.ranges {
+            Some(([was_lowest, was_highest], [lowest, highest])) => {
+                highest < was_lowest || was_highest < lowest
+            }
+            None => self.relative().abs() > NOISE,
+        }
     }
 }
 
@@ -53,21 +64,27 @@ pub(crate) fn compare(before: &Path, after: &Path) -> Result<()> {
             println!("the target of {name} {says}");
         }
     }
-    println!("\nA difference of less than {:.0} % is taken for noise.", NOISE * 100.0);
+    println!(
+        "\nNoise is where the ranges of several rounds overlap, and for what was measured once less than {:.0} %.",
+        NOISE * 100.0
+    );
     Ok(())
 }
 
 fn changes(before: &Report, after: &Report) -> Vec<Change> {
-    let ratios = |report: &Report| -> Vec<(String, f64)> {
-        let known = report.ratios.iter().filter_map(|(name, ratio)| Some((name.clone(), ratio.value?)));
-        known.chain(report.figures.iter().map(|(name, value)| (name.clone(), *value))).collect()
-    };
-    let after: std::collections::BTreeMap<_, _> = ratios(after).into_iter().collect();
-    let both = ratios(before).into_iter().filter_map(|(name, before)| {
-        let after = *after.get(&name)?;
-        Some(Change { name, before, after })
+    let mut after: BTreeMap<_, _> = known(after).collect();
+    let both = known(before).filter_map(|(name, (before, was))| {
+        let (after, is) = after.remove(&name)?;
+        Some(Change { name, before, after, ranges: was.zip(is) })
     });
     both.collect()
+}
+
+/// Ratios, then figures, each with its range where it has one.
+fn known(report: &Report) -> impl Iterator<Item = (String, (f64, Option<Range>))> {
+    let ratios = report.ratios.iter().filter_map(|(name, is)| Some((name.clone(), (is.value?, is.range))));
+    let range = |name| report.ranges.get(name).copied();
+    ratios.chain(report.figures.iter().map(move |(name, value)| (name.clone(), (*value, range(name)))))
 }
 
 #[cfg(test)]
@@ -81,10 +98,28 @@ mod tests {
         before.figure("b", 100.0);
         before.figure("gone", 1.0);
         after.figure("a", 104.0);
-        after.figure("b", 90.0);
+        after.figure("b", 80.0);
         after.figure("new", 1.0);
         let changes = changes(&before, &after);
         let says: Vec<_> = changes.iter().map(|c| (c.name.as_str(), c.is_beyond_noise())).collect();
         assert_eq!(says, [("a", false), ("b", true)]);
+    }
+
+    #[test]
+    fn what_was_measured_in_rounds_has_changed_where_their_ranges_lie_apart() {
+        let report = |rounds: [f64; 3]| {
+            let of = |value| {
+                let mut round = Report::default();
+                round.figure("a", value);
+                round
+            };
+            let mut report = Report::default();
+            report.add_rounds(rounds.map(of).into());
+            report
+        };
+        let before = report([90.0, 100.0, 103.0]);
+        let beyond = |rounds| changes(&before, &report(rounds))[0].is_beyond_noise();
+        assert!(beyond([104.0, 105.0, 106.0]), "five in a hundred, but always");
+        assert!(!beyond([60.0, 70.0, 95.0]), "thirty in a hundred, but not always");
     }
 }

@@ -17,6 +17,7 @@ mod plot;
 mod progress;
 mod recorded;
 mod report;
+mod rounds;
 mod saturate;
 mod scenario;
 mod services;
@@ -127,9 +128,9 @@ fn run(name: &str, out: Option<PathBuf>, binaries: &std::path::Path) -> Result<(
         Place { binaries, data: &data, out: &out, cores: &cores, broker: None, interrupted: &interrupted };
     // Producers and readers of ours must not disturb what is measured.
     cores.put_aside(std::process::id())?;
-    for drain in &scenario.drains {
-        saturate::measure(drain, &place, &mut report).with_context(|| drain.name.clone())?;
-    }
+    report.add_rounds(
+        (1..=scenario.rounds).map(|round| drains(&scenario, round, &place)).collect::<Result<_>>()?,
+    );
     cores.share(std::process::id())?;
     let shared = scenario.needs_a_broker().then(broker::start).transpose()?;
     place.broker = shared.as_ref();
@@ -145,10 +146,7 @@ fn run(name: &str, out: Option<PathBuf>, binaries: &std::path::Path) -> Result<(
     for stream in &scenario.streams {
         stream::run(stream, &place, &mut report).with_context(|| stream.name.clone())?;
     }
-    for target in &scenario.targets {
-        let ratio = target.judge(&report.figures)?;
-        report.ratios.insert(target.name.clone(), ratio);
-    }
+    scenario.judge(&mut report)?;
     report.write(&out)?;
     report.print();
     println!("\n{} and report.json beside it", out.join("report.html").display());
@@ -157,6 +155,19 @@ fn run(name: &str, out: Option<PathBuf>, binaries: &std::path::Path) -> Result<(
         println!("{missed} of {} targets are not met", report.ratios.len());
     }
     Ok(())
+}
+
+/// One round of all drains, and what it says of the targets.
+fn drains(scenario: &Scenario, round: usize, place: &Place<'_>) -> Result<Report> {
+    if scenario.rounds > 1 {
+        progress::say(&format!("drains, round {round} of {}", scenario.rounds));
+    }
+    let mut found = Report::default();
+    for drain in &scenario.drains {
+        saturate::measure(drain, place, &mut found).with_context(|| drain.name.clone())?;
+    }
+    scenario.judge_round(&mut found)?;
+    Ok(found)
 }
 
 fn processor() -> String {

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::plot::Plot;
+use crate::rounds::Range;
 
 /// A speed as a part of a limit.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -18,6 +19,9 @@ pub(crate) struct Ratio {
     pub(crate) met: Met,
     /// What the value is a part of.
     pub(crate) baseline: String,
+    /// Where it was measured several times: `value` is the median.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) range: Option<Range>,
 }
 
 /// Whether a target is reached.
@@ -32,12 +36,25 @@ pub(crate) enum Met {
 impl Ratio {
     /// A part that should be `target` at least.
     pub(crate) fn at_least(target: f64, value: Option<f64>, baseline: impl Into<String>) -> Self {
-        Self { value, target, met: Met::of(value.map(|value| value >= target)), baseline: baseline.into() }
+        Self::new(target, value, value.map(|value| value >= target), baseline.into())
     }
 
     /// A part that should be `target` at most.
     pub(crate) fn at_most(target: f64, value: Option<f64>, baseline: impl Into<String>) -> Self {
-        Self { value, target, met: Met::of(value.map(|value| value <= target)), baseline: baseline.into() }
+        Self::new(target, value, value.map(|value| value <= target), baseline.into())
+    }
+
+    fn new(target: f64, value: Option<f64>, reached: Option<bool>, baseline: String) -> Self {
+        Self { value, target, met: Met::of(reached), baseline, range: None }
+    }
+
+    /// The value, and between which it lies where it was measured several times.
+    fn shown(&self) -> Option<String> {
+        let value = format!("{:.3}", self.value?);
+        Some(match self.range {
+            Some([lowest, highest]) => format!("{value} ({lowest:.3} to {highest:.3})"),
+            None => value,
+        })
     }
 }
 
@@ -61,6 +78,9 @@ pub(crate) struct Report {
     /// Name to number, flat.
     pub(crate) figures: BTreeMap<String, f64>,
     pub(crate) ratios: BTreeMap<String, Ratio>,
+    /// Between which values a figure lies that was measured several times.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) ranges: BTreeMap<String, Range>,
     #[serde(skip)]
     pub(crate) plots: Vec<Plot>,
 }
@@ -100,8 +120,8 @@ impl Report {
         }
         println!();
         for (name, ratio) in &self.ratios {
-            let value = ratio.value.map_or("not measured".into(), |value| format!("{value:.3}"));
-            println!("  {name:<width$}  {value:>12}  target {:.2}  {}", ratio.target, word(ratio.met));
+            let value = ratio.shown().unwrap_or("not measured".into());
+            println!("  {name:<width$}  {value:>22}  target {:.2}  {}", ratio.target, word(ratio.met));
         }
     }
 
@@ -116,7 +136,7 @@ impl Report {
             "<h2>Against the limits</h2><table><tr><th>ratio<th>value<th>target<th>met<th>baseline",
         );
         for (name, ratio) in &self.ratios {
-            let value = ratio.value.map_or("–".into(), |value| format!("{value:.3}"));
+            let value = ratio.shown().unwrap_or("–".into());
             write!(
                 page,
                 "<tr class=\"{3:?}\"><td>{0}<td>{1}<td>{2:.2}<td>{4}<td>{5}",
@@ -134,7 +154,9 @@ impl Report {
         }
         page.push_str("<h2>Figures</h2><table>");
         for (name, value) in &self.figures {
-            write!(page, "<tr><td>{}<td>{}", escape(name), number(*value))?;
+            let range =
+                self.ranges.get(name).map(|&[low, high]| format!("{} to {}", number(low), number(high)));
+            write!(page, "<tr><td>{}<td>{}<td>{}", escape(name), number(*value), range.unwrap_or_default())?;
         }
         page.push_str("</table><h2>Machine and settings</h2><table>");
         for (name, value) in &self.machine {

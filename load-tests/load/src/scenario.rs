@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use serde::Deserialize;
 
 use crate::capacity::Capacity;
 use crate::drain::Drain;
 use crate::idle::Idle;
-use crate::report::Ratio;
+use crate::report::{Met, Ratio, Report};
 use crate::stream::Stream;
 use crate::workload::Workload;
 
@@ -25,6 +25,9 @@ pub(crate) struct Scenario {
     /// Topics that are drained, one after the other.
     #[serde(default)]
     pub(crate) drains: Vec<Drain>,
+    /// How often the drains are measured, one round after the other; an odd number, whose medians count.
+    #[serde(default = "one")]
+    pub(crate) rounds: usize,
     /// What systems sustain, one after the other.
     #[serde(default)]
     pub(crate) capacities: Vec<Capacity>,
@@ -37,6 +40,10 @@ pub(crate) struct Scenario {
     /// What the figures should be.
     #[serde(default)]
     pub(crate) targets: Vec<Target>,
+}
+
+fn one() -> usize {
+    1
 }
 
 /// A part of a figure that was measured before.
@@ -89,6 +96,27 @@ impl Target {
 }
 
 impl Scenario {
+    /// Holds those targets against a round of drains that are about drains.
+    pub(crate) fn judge_round(&self, round: &mut Report) -> Result<()> {
+        for target in &self.targets {
+            let ratio = target.judge(&round.figures)?;
+            if ratio.met != Met::NotMeasured {
+                round.ratios.insert(target.name.clone(), ratio);
+            }
+        }
+        Ok(())
+    }
+
+    /// Holds the other targets against the whole report.
+    pub(crate) fn judge(&self, report: &mut Report) -> Result<()> {
+        for target in &self.targets {
+            if !report.ratios.contains_key(&target.name) {
+                report.ratios.insert(target.name.clone(), target.judge(&report.figures)?);
+            }
+        }
+        Ok(())
+    }
+
     /// Whether it measures anything but drains.
     pub(crate) fn needs_a_broker(&self) -> bool {
         !(self.capacities.is_empty() && self.idles.is_empty() && self.streams.is_empty())
@@ -112,8 +140,9 @@ impl Scenario {
         let Ok(text) = std::fs::read_to_string(&file) else {
             bail!("there is no scenario `{name}`; known are {}", names()?.join(", "));
         };
-        let scenario =
+        let scenario: Self =
             serde_saphyr::from_str(&text).with_context(|| format!("reading {}", file.display()))?;
+        ensure!(scenario.rounds % 2 == 1, "`rounds` must be odd, so that one of them is in the middle");
         let name = file.file_stem().context("a file has a name")?.to_string_lossy().into_owned();
         Ok((name, scenario))
     }
@@ -134,7 +163,6 @@ pub(crate) fn names() -> Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::Met;
 
     #[test]
     fn every_scenario_of_the_repository_can_be_read() {
