@@ -32,10 +32,10 @@ pub struct Budget {
     paused_at: Option<Instant>,
 }
 
-/// For so long the consumer merely waits and keeps what it has fetched; its own patience ends a little later.
-const BRIEFLY: Duration = Duration::from_millis(400);
-
 impl Budget {
+    /// For so long the consumer merely waits and keeps what it has fetched; its own patience has to end later.
+    pub const BRIEFLY: Duration = Duration::from_millis(400);
+
     /// A budget; the low mark is three quarters of the limits at first, then a quarter.
     pub fn new(limits: Limits) -> Self {
         Self { limits, paused_at: None }
@@ -55,7 +55,7 @@ impl Budget {
                 Some(Pressure::Pause)
             }
             Some(at) => {
-                let quarters = if now.duration_since(at) < BRIEFLY { 3 } else { 1 };
+                let quarters = if now.duration_since(at) < Self::BRIEFLY { 3 } else { 1 };
                 let under = records <= most_records / 4 * quarters && bytes <= most_bytes / 4 * quarters;
                 under.then(|| {
                     self.paused_at = None;
@@ -75,7 +75,7 @@ mod tests {
     fn it_resumes_below_a_mark_that_is_close_at_first_and_far_once_records_would_be_fetched_again() {
         let mut budget = Budget::new(Limits { records: 100, bytes: 1000 });
         let start = Instant::now();
-        let later = start + BRIEFLY;
+        let later = start + Budget::BRIEFLY;
         assert_eq!(budget.observe(99, 999, start), None);
         assert_eq!(budget.observe(100, 0, start), Some(Pressure::Pause));
         assert_eq!(budget.observe(120, 0, start), None);

@@ -18,7 +18,7 @@ use rdkafka::{
     error::KafkaError,
     types::{RDKafkaErrorCode, RDKafkaRespErr},
 };
-use twinlane_delivery::TopicPartition;
+use twinlane_delivery::{Budget, TopicPartition};
 
 use crate::{
     BelowStart, ConsumerOptions, Error, Inbound,
@@ -60,6 +60,8 @@ pub(crate) enum Intake {
 
 /// How long a rebalance may wait for a stage that wants no records.
 const HOLD_OFF: Duration = Duration::from_millis(500);
+// Else a budget would count on what was fetched after it is thrown away.
+const _: () = assert!(Budget::BRIEFLY.as_millis() < HOLD_OFF.as_millis());
 
 /// Runs rebalances: librdkafka calls it on the polling thread.
 pub(crate) struct Context {

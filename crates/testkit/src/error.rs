@@ -1,4 +1,5 @@
-//! What can go wrong while a test's surroundings are set up. A test panics with these, so each says what to do.
+//! What can go wrong while a test's surroundings are set up. A test panics with these, so each says what to do, and why in
+//! the same line: the cause is no `source`, which chains would print a second time.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -47,32 +48,32 @@ pub enum Error {
     },
     /// A Kafka client said no.
     #[cfg(feature = "client")]
-    #[error("{what}: {source}")]
+    #[error("{what}: {cause}")]
     Kafka {
         /// What was tried.
         what: String,
         /// The client's error.
-        source: rdkafka::error::KafkaError,
+        cause: rdkafka::error::KafkaError,
     },
     /// A file or a process could not be handled.
-    #[error("{what}: {source}")]
+    #[error("{what}: {cause}")]
     Io {
         /// What was tried.
         what: String,
         /// The operating system's answer.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
 }
 
 impl Error {
     pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
         let what = what.into();
-        move |source| Self::Io { what, source }
+        move |cause| Self::Io { what, cause }
     }
 
     #[cfg(feature = "client")]
     pub(crate) fn kafka(what: impl Into<String>) -> impl FnOnce(rdkafka::error::KafkaError) -> Self {
         let what = what.into();
-        move |source| Self::Kafka { what, source }
+        move |cause| Self::Kafka { what, cause }
     }
 }

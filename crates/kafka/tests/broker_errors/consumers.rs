@@ -314,12 +314,21 @@ fn a_stage_that_wants_no_records_for_a_moment_gets_them_at_once_when_it_does() {
     produce(&cluster);
     let (consumer, inbound) = cluster.consumer();
     assert_eq!(wait_for(&inbound, records), 1);
-    consumer.pause();
-    produce(&cluster);
-    assert_eq!(records_within(&inbound, Duration::from_millis(300)), None, "it wants none");
-    consumer.resume(&[]);
-    // librdkafka would take up to a second to look at partitions that were paused.
-    assert_eq!(records_within(&inbound, Duration::from_millis(200)), Some(1), "they were fetched meanwhile");
+    let mut took: Vec<_> = std::iter::repeat_with(|| {
+        consumer.pause();
+        produce(&cluster);
+        assert_eq!(records_within(&inbound, Duration::from_millis(300)), None, "it wants none");
+        let wanted = Instant::now();
+        consumer.resume(&[]);
+        assert_eq!(wait_for(&inbound, records), 1);
+        wanted.elapsed()
+    })
+    .take(5)
+    .collect();
+    took.sort_unstable();
+    // librdkafka would take up to a second to look at partitions that were paused, half of one on average. The median, since
+    // a busy machine may hold up one of them.
+    assert!(took[2] < Duration::from_millis(200), "they were fetched meanwhile: {took:?}");
 }
 
 #[test]

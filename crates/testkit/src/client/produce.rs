@@ -135,7 +135,7 @@ impl<T: Send + Sync + 'static> Producer<T> {
             Some(result) => result.map_err(Error::kafka(format!("producing to {}", event.topic))),
             None => Err(Error::Kafka {
                 what: format!("producing to {}", event.topic),
-                source: KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull),
+                cause: KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull),
             }),
         }
     }

@@ -40,7 +40,7 @@ pub fn create_topic(bootstrap: &str, name: &str, partitions: i32, settings: &[(&
     let outcome = block_on(admin.create_topics([&topic], &options)).map_err(Error::kafka(what()))?;
     match outcome.into_iter().next() {
         Some(Err((_, code))) if code != RDKafkaErrorCode::TopicAlreadyExists => {
-            return Err(Error::Kafka { what: what(), source: KafkaError::AdminOp(code) });
+            return Err(Error::Kafka { what: what(), cause: KafkaError::AdminOp(code) });
         }
         _ => {}
     }
