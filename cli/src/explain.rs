@@ -11,7 +11,7 @@ use std::{collections::BTreeSet, io::Write as _, process::ExitCode, sync::Arc};
 
 use serde_json::Value as Json;
 use twinlane_kafka::{Span, committed};
-use twinlane_pipeline::{Action, Lane, Plan, Source};
+use twinlane_pipeline::{Action, Lane, Plan};
 use twinlane_record::{Coordinates, Envelope, ScoredEventCodec, headers};
 use twinlane_service::Failure;
 
@@ -78,10 +78,9 @@ fn read(desk: &Desk, at: &Coordinates) -> Result<Option<Envelope>, Failure> {
 
 fn tell(desk: &Desk, event: &Coordinates) -> Result<Story, Failure> {
     let plan = desk.plan();
-    let (index, source) =
-        (plan.sources.iter().enumerate())
-            .find(|(_, source)| source.topic == event.topic)
-            .ok_or_else(|| Failure::Invalid(format!("`{}` is no source of this pipeline", event.topic)))?;
+    let index = plan.sources.iter().position(|source| source.topic == event.topic);
+    let index =
+        index.ok_or_else(|| Failure::Invalid(format!("`{}` is no source of this pipeline", event.topic)))?;
     let record = match read(desk, event)? {
         Some(record) => Record::There(record),
         None => absent(desk, event)?,
@@ -99,12 +98,10 @@ fn tell(desk: &Desk, event: &Coordinates) -> Result<Story, Failure> {
     // A worker's dead letters go by the partition that it read.
     let mut dead = BTreeSet::from([event.partition]);
     for way in &ways {
-        let read = match source.direct {
-            Some(_) => event.partition,
-            None => event.partition % way.lane.partitions.max(1),
-        };
+        let themselves = plan.reads_itself(way.lane.name, index);
+        let read = if themselves { event.partition } else { event.partition % way.lane.partitions.max(1) };
         dead.insert(read);
-        if source.direct.is_none() && hop.is_none() {
+        if !themselves && hop.is_none() {
             hop = search.first(&plan.lane_topic(way.lane.name, way.task).into(), read)?;
         }
         let publish = &plan.tasks[way.task].publish;
@@ -119,7 +116,7 @@ fn tell(desk: &Desk, event: &Coordinates) -> Result<Story, Failure> {
     let letters = letters(desk, &search, &dead)?;
     let readers = match answer.is_some() || !letters.is_empty() {
         true => Vec::new(),
-        false => readers(desk, source, event, hop.as_ref(), &ways)?,
+        false => readers(desk, index, event, hop.as_ref(), &ways)?,
     };
     Ok(Story::new(event.clone(), record, routing, hop, answer, letters, readers))
 }
@@ -208,7 +205,7 @@ fn letters(desk: &Desk, search: &Search<'_>, read: &BTreeSet<i32>) -> Result<Vec
 /// How far those are that have to read the event, or the record that it was routed to.
 fn readers(
     desk: &Desk,
-    source: &Source,
+    source: usize,
     event: &Coordinates,
     hop: Option<&Found>,
     ways: &[Way<'_>],
@@ -219,11 +216,15 @@ fn readers(
             let of = |way: &&Way<'_>| plan.lane_topic(way.lane.name, way.task) == *hop.record.at.topic;
             (&hop.record.at, ways.iter().filter(of).map(|way| plan.lane_group(way.lane.name)).collect())
         }
-        None if source.direct.is_some() => {
-            (event, ways.iter().map(|way| plan.lane_group(way.lane.name)).collect())
+        // Each lane's stage reads every event of a mixed source; the last one's settles what belongs to no lane.
+        None => {
+            let routed = |lane: &Lane| plan.sources[source].direct.is_none() && !lane.direct;
+            let group = |lane: &Lane| match plan.reads_itself(lane.name, source) {
+                true => Some(plan.lane_group(lane.name)),
+                false => routed(lane).then(|| plan.router_group(lane.name)),
+            };
+            (event, plan.lanes.iter().filter_map(group).collect())
         }
-        // Each lane's stage reads every event; the last one's settles what belongs to no lane.
-        None => (event, plan.lanes.iter().map(|lane| plan.router_group(lane.name)).collect()),
     };
     let reader = |group: String| {
         let committed = committed(&desk.connection, &group, &at.topic, at.partition)?;

@@ -121,6 +121,11 @@ refused "has no lane \`throughput\`" --values twinlane/ci/one-lane.yaml --set th
 refused "pipeline.inline is not YAML" --set pipeline.inline='a: [b'
 refused "there is none" --set pipeline.files.a=b
 refused "nothing is enabled" --set router.enabled=false --set precision.enabled=false --set throughput.enabled=false
+# The router has no group of a lane whose workers read mixed sources themselves; scaled on one, it would never be small.
+inline='pipeline: commerce\nlanes: { precision: { direct: true }, throughput: {} }'
+printf 'pipeline: { inline: "%s" }\n' "$inline" > "$out/direct.yaml"
+groups="$(render "${auto[@]}" --values "$out/direct.yaml" | grep -o 'commerce\.router\.[a-z]*' | sort -u)"
+[ "$groups" = commerce.router.throughput ] || problem "the router of a lane that is direct is scaled on: $groups"
 if "$helm" template a-name-that-is-much-too-long-for-its-ordinals ./twinlane > /dev/null 2>&1; then
   problem "a release whose replicas would lose their ordinals was taken"
 fi

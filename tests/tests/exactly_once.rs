@@ -159,6 +159,63 @@ fn workers_that_join_and_leave_under_load_lose_and_repeat_nothing() {
     assert_eq!(second.stop(Duration::from_secs(10)), Some(0), "{}", second.output());
 }
 
+const PRECISION: &str = "precision: { model: full,";
+const THROUGHPUT: &str = "throughput: { model: distilled,";
+
+/// A shop whose workers of these lanes read its mixed source themselves.
+fn direct(lanes: &[&str]) -> Shop {
+    let shop = Shop::open();
+    for lane in lanes {
+        shop.rewrite(lane, &format!("{lane} direct: true,"));
+    }
+    shop
+}
+
+#[test]
+fn workers_that_read_a_mixed_source_themselves_answer_their_own_and_one_lane_the_rest() {
+    for (lanes, router) in
+        [(&[PRECISION][..], true), (&[THROUGHPUT][..], true), (&[PRECISION, THROUGHPUT][..], false)]
+    {
+        let shop = direct(lanes);
+        let mut account = Checker::new();
+        shop.produce(&mixed(600), &mut account);
+        let _router = router.then(|| shop.start("router", 0));
+        let _workers = ["precision-worker", "throughput-worker"].map(|name| shop.start(name, 0));
+        let verdict = shop.verdict(&mut account);
+        assert!(verdict.is_clean(), "{lanes:?}: {verdict:#?}");
+        assert_eq!(verdict.answered, verdict.produced, "{lanes:?}");
+        let forwarded = client::topics(shop.bootstrap()).expect("listed").into_iter();
+        let forwarded: Vec<_> =
+            forwarded.filter(|topic| topic.starts_with(&shop.topic("precision."))).collect();
+        assert_eq!(forwarded.is_empty(), lanes.contains(&PRECISION), "{lanes:?}: {forwarded:?}");
+    }
+}
+
+#[test]
+fn workers_that_read_a_mixed_source_themselves_and_are_killed_lose_and_repeat_nothing() {
+    let shop = direct(&[PRECISION, THROUGHPUT]);
+    let mut account = Checker::new();
+    let mut workers = ["precision-worker", "throughput-worker"].map(|name| shop.start(name, 0));
+    let answers = || ["scores.orders", "scores.clicks"].map(|topic| shop.committed(topic));
+    for _ in 0..3 {
+        let before = answers();
+        std::thread::scope(|scope| {
+            let events = scope.spawn(|| (0..10).for_each(|_| shop.produce(&mixed(300), &mut account)));
+            let more = || answers().iter().zip(before).all(|(now, before)| *now > before).then_some(());
+            let answered = wait::until(Duration::from_secs(60), more);
+            for worker in &mut workers {
+                worker.kill();
+            }
+            events.join().expect("events are produced");
+            assert!(answered.is_some(), "no answers before the kill");
+        });
+        assert!(!account.is_complete(), "nothing was left to answer");
+        workers = ["precision-worker", "throughput-worker"].map(|name| shop.start(name, 0));
+    }
+    let verdict = shop.verdict(&mut account);
+    assert!(verdict.is_clean(), "{verdict:#?}");
+}
+
 #[test]
 fn an_answer_says_what_the_model_says_and_keeps_key_headers_and_partition() {
     let shop = Shop::open();

@@ -67,6 +67,7 @@ mod tests {
 
     fn takes(filter: &Filter) -> bool {
         let dead = DeadLetter {
+            route: None,
             source: Coordinates { topic: "t".into(), partition: 0, offset: 1 },
             stage: "precision".into(),
             reason: Reason::MissingField,

@@ -83,13 +83,14 @@ impl Guard<'_> {
             return Err(Left::Truncated);
         }
         let from = &letter.dead.source;
-        let source = self.plan.sources.iter().find(|s| s.topic == from.topic).ok_or(Left::NoSource)?;
+        let mut sources = self.plan.sources.iter().enumerate();
+        let (index, source) = sources.find(|(_, s)| s.topic == from.topic).ok_or(Left::NoSource)?;
         if letter.dead.deaths >= self.limit_deaths {
             return Err(Left::DiedTooOften);
         }
         let mut headers = letter.record.headers.without_reserved();
         let (topic, partition) = match self.to {
-            To::Lane if source.direct.is_none() => self.on_lane(letter, &mut headers)?,
+            To::Lane if !self.is_read_by_workers(index, letter) => self.on_lane(letter, &mut headers)?,
             _ => self.on_source(source, from.partition)?,
         };
         headers.push(headers::DEAD_COUNT, letter.dead.deaths.to_string());
@@ -104,6 +105,16 @@ impl Guard<'_> {
         };
         let limit = self.facts.get(&record.topic).map_or(usize::MAX, |facts| facts.max_message_bytes);
         if record.wire_size() > limit { Err(Left::TooLarge) } else { Ok(record) }
+    }
+
+    /// Whether the workers who answer this event read its source, of this index, themselves: they read it there again, and
+    /// whoever else does passes it by.
+    fn is_read_by_workers(&self, source: usize, letter: &Letter<'_>) -> bool {
+        let route = self.plan.routes.iter().find(|route| Some(&route.name) == letter.route.as_ref());
+        match route.map(|route| &route.action) {
+            Some(Action::Score { lane, .. }) => self.plan.reads_itself(*lane, source),
+            _ => self.plan.sources[source].direct.is_some(),
+        }
     }
 
     fn on_source(&self, source: &Source, partition: i32) -> Result<(Arc<str>, i32), Left> {

@@ -43,6 +43,7 @@ fn case(topic: &str, route: Option<&str>, deaths: u32, to: To) -> Case {
         original.push(headers::ROUTE, route.as_bytes().to_vec());
     }
     let dead = DeadLetter {
+        route: None,
         source,
         stage: "precision".into(),
         reason: Reason::MissingField,
@@ -108,6 +109,17 @@ fn the_lane_of_a_source_without_a_router_is_its_source() {
     let sent = case("reviews", None, 1, To::Lane).decide().expect("sent");
     assert_eq!((&*sent.topic, sent.partition), ("reviews", 5));
     assert_eq!(sent.headers.text(headers::ROUTE), None);
+}
+
+#[test]
+fn the_lane_of_workers_that_read_a_mixed_source_themselves_is_that_source() {
+    let direct = PIPELINE.replace("partitions: 2", "partitions: 2, direct: true");
+    let plan = Plan::parse(&direct, "pipeline.yaml").expect("a valid pipeline");
+    let case = |route| Case { plan: plan.clone(), ..case("events", route, 1, To::Lane) };
+    let sent = case(Some("orders")).decide().expect("sent");
+    assert_eq!((&*sent.topic, sent.partition), ("events", 5));
+    assert_eq!(sent.headers.text(headers::ROUTE), None, "its route is found anew");
+    assert_eq!(case(None).decide().err(), Some(Left::NoLane));
 }
 
 #[test]

@@ -22,15 +22,10 @@ impl<'r> Letter<'r> {
     /// `None`: the record is no dead letter.
     pub(crate) fn read(plan: &Plan, record: &'r Envelope) -> Option<Self> {
         let dead = DeadLetter::from_headers(&record.headers)?;
-        let routed = record.headers.text(headers::ROUTE);
-        // Where a source is read directly, its one route is the route of every event.
+        // Where every event of a source takes one route, it is known whatever the event died of.
         let source = plan.sources.iter().find(|source| source.topic == dead.source.topic);
-        let direct = source.and_then(|source| source.direct);
-        let route = match (routed, direct) {
-            (Some(name), _) => Some(name.into()),
-            (None, Some(direct)) => Some(plan.routes[direct].name.clone()),
-            (None, None) => None,
-        };
+        let only = source.and_then(|source| source.direct).map(|route| plan.routes[route].name.clone());
+        let route = dead.route.clone().or(only);
         let task = plan.routes.iter().find(|known| Some(&known.name) == route.as_ref());
         let task = task.and_then(|route| match route.action {
             Action::Score { task, .. } => Some(plan.tasks[task].name.clone()),

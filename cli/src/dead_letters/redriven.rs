@@ -201,6 +201,7 @@ mod tests {
 
     fn letter(record: &Envelope) -> Letter<'_> {
         let dead = DeadLetter {
+            route: None,
             source: Coordinates { topic: "events".into(), partition: 2, offset: 40 },
             stage: "router".into(),
             reason: Reason::NoRoute,

@@ -158,6 +158,7 @@ mod tests {
 
     fn letter(deaths: u32) -> DeadLetter {
         DeadLetter {
+            route: None,
             source: Coordinates { topic: "shop.events".into(), partition: 0, offset: 7 },
             stage: "precision".into(),
             reason: Reason::MissingField,

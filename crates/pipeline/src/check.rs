@@ -211,6 +211,7 @@ impl Checker<'_> {
                 None => DEFAULT_RUN_DEADLINE,
             },
             partitions: self.partitions(raw.partitions, place)?,
+            direct: raw.direct,
             parity: match raw.parity {
                 Some(share) if !(share > 0.0 && share <= 1.0) => {
                     return self.refuse(

@@ -8,12 +8,13 @@ impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "pipeline {}", self.pipeline)?;
         writeln!(f, "\nsources")?;
-        for source in &self.sources {
-            let reader = match source.direct.map(|route| &self.routes[route].action) {
-                Some(Action::Score { lane, .. }) => format!("read directly by the {} workers", lane.as_str()),
-                _ => "read by the router".into(),
-            };
-            writeln!(f, "  {:<24} {reader}", source.topic)?;
+        for (index, source) in self.sources.iter().enumerate() {
+            let themselves = self.lanes.iter().filter(|lane| self.reads_itself(lane.name, index));
+            let directly =
+                themselves.map(|lane| format!("read directly by the {} workers", lane.name.as_str()));
+            let routed = source.direct.is_none() && self.needs_router();
+            let readers: Vec<_> = directly.chain(routed.then(|| "read by the router".into())).collect();
+            writeln!(f, "  {:<24} {}", source.topic, readers.join(", "))?;
         }
         writeln!(f, "\nroutes (the first that matches wins; no match is a dead letter)")?;
         for route in &self.routes {
@@ -52,7 +53,7 @@ impl fmt::Display for Plan {
             }
         }
         if self.needs_router() {
-            let groups: Vec<_> = self.lanes.iter().map(|l| self.router_group(l.name)).collect();
+            let groups: Vec<_> = self.routed_lanes().map(|l| self.router_group(l.name)).collect();
             writeln!(f, "\nrouter: one stage per lane, groups {}", groups.join(", "))?;
         } else {
             writeln!(f, "\nrouter: not needed")?;

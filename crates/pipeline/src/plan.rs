@@ -61,7 +61,7 @@ pub struct Source {
     /// What to do when retention has passed the committed offset.
     pub when_below_start: BelowStart,
     /// The one route that takes every event of it: that lane's workers read the topic themselves, without
-    /// the router.
+    /// the router. Without such a route the source is mixed.
     pub direct: Option<usize>,
 }
 
@@ -401,6 +401,8 @@ pub struct Lane {
     pub window: Duration,
     /// How long one model run may take.
     pub run_deadline: Duration,
+    /// Whether its workers read mixed sources themselves, without the router.
+    pub direct: bool,
     /// Partitions of each of its task topics.
     pub partitions: i32,
     /// Share of the events whose answers are compared with the CPU's, above 0 and at most 1.
@@ -443,8 +445,36 @@ impl Plan {
         format!("{}.{}", self.pipeline, lane.as_str())
     }
 
+    /// Whether a lane is the one that settles what belongs to none: skips, tombstones, and what no route takes. The last one,
+    /// so that a flood of broken events never stands before the orders.
+    pub fn owns_rest(&self, lane: LaneName) -> bool {
+        self.lanes.last().is_some_and(|last| last.name == lane)
+    }
+
+    /// Whether a lane's workers read a source (its index) themselves, without the router.
+    pub fn reads_itself(&self, lane: LaneName, source: usize) -> bool {
+        let leads_here = |route: &Route| matches!(route.action, Action::Score { lane: to, .. } if to == lane);
+        match self.sources[source].direct {
+            Some(route) => leads_here(&self.routes[route]),
+            None if !self.lane(lane).is_some_and(|lane| lane.direct) => false,
+            None => {
+                let leads = self.routes.iter().any(|route| route.source == source && leads_here(route));
+                leads || self.owns_rest(lane)
+            }
+        }
+    }
+
+    /// Lanes that the router has a stage for; it reads every mixed source.
+    pub fn routed_lanes(&self) -> impl Iterator<Item = &Lane> {
+        let is_mixed = self.sources.iter().any(|source| source.direct.is_none());
+        self.lanes.iter().filter(move |lane| is_mixed && !lane.direct)
+    }
+
     /// Indices of the tasks that the router forwards to a lane.
     pub fn routed_tasks(&self, lane: LaneName) -> Vec<usize> {
+        if !self.routed_lanes().any(|routed| routed.name == lane) {
+            return Vec::new();
+        }
         let mut tasks: Vec<_> = self
             .routes
             .iter()
@@ -460,9 +490,9 @@ impl Plan {
         tasks
     }
 
-    /// Whether any source needs the router.
+    /// Whether anything needs the router.
     pub fn needs_router(&self) -> bool {
-        self.sources.iter().any(|source| source.direct.is_none())
+        self.routed_lanes().next().is_some()
     }
 
     /// Every topic that Twinlane writes, with its partitions.

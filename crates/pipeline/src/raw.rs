@@ -314,6 +314,11 @@ pub(crate) struct Lane {
     pub(crate) max_batch: usize,
     /// Least time between two transactions, such as `5ms`; 5 ms in the precision lane, 50 ms in the other.
     pub(crate) window: Option<String>,
+    /// Whether its workers read mixed sources themselves and pass by what belongs to the other lane, without the router in
+    /// between. An event is answered after one transaction instead of two, in half the time, and every worker reads and
+    /// routes every event of those sources. Changing it needs a drain.
+    #[serde(default)]
+    pub(crate) direct: bool,
     /// Partitions of each of its task topics; 6 by default. Changing it needs a drain.
     pub(crate) partitions: Option<i32>,
     /// How long one model run may take, such as `30s`, which is the default. A run that takes longer hangs: the worker

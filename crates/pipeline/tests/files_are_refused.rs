@@ -164,7 +164,7 @@ fn a_refusal_begins_with_file_line_and_column_and_ends_with_the_remedy() {
         (
             "max_batch: 8 }",
             "max_batsch: 8 }",
-            "26:44: unknown field `max_batsch`, expected one of model, device, max_batch, window, partitions, run_deadline, parity, model_threads, in_flight",
+            "26:44: unknown field `max_batsch`, expected one of model, device, max_batch, window, direct, partitions, run_deadline, parity, model_threads, in_flight",
         ),
         ("from: orders", "from: order", "7:13: no source is called `order`; did you mean `orders`?"),
         (

@@ -2,9 +2,7 @@
 
 use twinlane_pipeline::Plan;
 
-#[test]
-fn a_description_tells_who_reads_what_and_which_topics_are_made() {
-    let text = "\
+const SHOP: &str = "\
 pipeline: shop
 sources:
   events: { topic: shop.events, format: json }
@@ -29,11 +27,17 @@ lanes:
   throughput: { model: distilled, device: [cpu], max_batch: 64, window: 1s, partitions: 2 }
 dead_letters: { topic: shop.dead-letters }
 ";
+
+fn described(text: &str) -> String {
     let plan = Plan::parse(text, "shop.yaml").unwrap_or_else(|error| panic!("{error}"));
-    let described: Vec<String> =
-        plan.to_string().lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+    plan.to_string().lines().map(words).collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_description_tells_who_reads_what_and_which_topics_are_made() {
     assert_eq!(
-        described.join("\n"),
+        described(SHOP),
         "\
 pipeline shop
 
@@ -59,5 +63,37 @@ shop.dead-letters 6 partitions
 shop.throughput.click 2 partitions
 scores.clicks 6 partitions
 scores.orders 3 partitions"
+    );
+}
+
+#[test]
+fn a_lane_whose_workers_read_mixed_sources_has_no_topics_of_its_own_and_no_stage_of_the_router() {
+    let shop = SHOP.replace("  - { from: events, task: click", "  - { from: events, when: event.paid, task: risk, lane: precision }\n  - { from: events, task: click");
+    let precision = shop.replace("max_batch: 8 }", "max_batch: 8, direct: true }");
+    let plan = described(&precision);
+    let says = |line: &str| assert!(plan.lines().any(|found| found == line), "{line:?} is not in\n{plan}");
+    says("shop.events read directly by the precision workers, read by the router");
+    says("its source → risk → scores.orders");
+    says("router: one stage per lane, groups shop.router.throughput");
+    assert!(!plan.contains("shop.precision.risk"), "{plan}");
+
+    let both = described(&precision.replace("max_batch: 64,", "max_batch: 64, direct: true,"));
+    assert!(
+        both.contains(
+            "shop.events read directly by the precision workers, read directly by the throughput workers\n"
+        ),
+        "{both}"
+    );
+    assert!(both.contains("router: not needed") && !both.contains("shop.throughput.click"), "{both}");
+
+    // The last lane settles what belongs to none, although no event of this source is its own.
+    let of_one = described(
+        &shop
+            .replace("from: events, task: click", "from: orders, when: event.seen, task: click")
+            .replace("max_batch: 64,", "max_batch: 64, direct: true,"),
+    );
+    assert!(
+        of_one.contains("shop.events read directly by the throughput workers, read by the router"),
+        "{of_one}"
     );
 }

@@ -10,6 +10,8 @@ use crate::{Coordinates, Headers, Reason, headers};
 pub struct DeadLetter {
     /// Where the event stands on its source topic.
     pub source: Coordinates,
+    /// The route that it took, if it came so far.
+    pub route: Option<Arc<str>>,
     /// The stage that refused it.
     pub stage: Arc<str>,
     /// Fixed reason.
@@ -31,10 +33,10 @@ impl DeadLetter {
     /// The record's headers: the event's own, then ours.
     pub fn headers(&self, original: &Headers) -> Headers {
         let mut all = original.without_reserved();
-        // Only the router's word for it counts, which comes with the coordinates that it wrote.
-        if headers::source(original).as_ref() == Some(&self.source)
-            && let Some(route) = original.get(headers::ROUTE)
-        {
+        // Of an event's own headers only the router's word for it counts, which comes with the coordinates that it wrote.
+        let by_router = || headers::source(original).as_ref() == Some(&self.source);
+        let route = self.route.as_deref().map(str::as_bytes);
+        if let Some(route) = route.or_else(|| original.get(headers::ROUTE).filter(|_| by_router())) {
             all.push(headers::ROUTE, route.to_vec());
         }
         all.push(headers::SOURCE, self.source.to_string());
@@ -56,6 +58,7 @@ impl DeadLetter {
         let reason = headers.text(headers::DEAD_REASON)?;
         Some(Self {
             source: headers::source(headers)?,
+            route: headers.text(headers::ROUTE).map(Into::into),
             stage: headers.text(headers::DEAD_STAGE)?.into(),
             reason: Reason::ALL.into_iter().find(|r| r.as_str() == reason)?,
             detail: headers.text(headers::DEAD_DETAIL).unwrap_or_default().to_owned(),
@@ -72,6 +75,7 @@ mod tests {
 
     fn letter() -> DeadLetter {
         DeadLetter {
+            route: None,
             source: Coordinates { topic: "t".into(), partition: 1, offset: 2 },
             stage: "router".into(),
             reason: Reason::NoRoute,

@@ -120,7 +120,7 @@ pub enum Verdict {
     Expired,
     /// Counted, not answered, as a route or source says.
     Skipped,
-    /// Another stage of the same service answers it (each of the router's stages sees every event).
+    /// Another lane's stage answers it (each stage that reads a mixed source sees every event).
     Elsewhere,
     /// Could not be answered.
     DeadLettered(Reason),

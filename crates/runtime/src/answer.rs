@@ -19,6 +19,8 @@ pub struct Read<'e> {
     pub event: &'e Envelope,
     /// Where its event stands on its source topic.
     pub origin: &'e Coordinates,
+    /// The route that takes it, where this stage knows.
+    pub route: Option<&'e Arc<str>>,
 }
 
 /// A topic that a stage produces to.
@@ -92,12 +94,13 @@ impl Answers {
     /// The dead letter, with the bytes that this stage read.
     pub fn dead_letter(
         &self,
-        Read { ticket, event, origin }: Read<'_>,
+        Read { ticket, event, origin, route }: Read<'_>,
         rejection: &Rejection,
         model_digest: Option<&Arc<str>>,
     ) -> Settled {
         let letter = DeadLetter {
             source: origin.clone(),
+            route: route.cloned(),
             stage: self.stage.clone(),
             reason: rejection.reason,
             detail: rejection.detail.clone(),

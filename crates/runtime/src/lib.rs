@@ -23,6 +23,7 @@ mod sources;
 mod spans;
 mod stage;
 mod tally;
+mod ways;
 mod work;
 
 pub use answer::{Answers, Read};

@@ -93,8 +93,7 @@ impl ScoredAnswers {
             Outcome::Scored => Verdict::Scored,
             Outcome::Expired => Verdict::Expired,
         };
-        let read = Read { ticket: pending.ticket, event: &pending.event, origin: &pending.origin };
-        self.answers.answer(read, &task.answers_to, Some(value), carried_headers, verdict)
+        self.answers.answer(pending.read(), &task.answers_to, Some(value), carried_headers, verdict)
     }
 }
 

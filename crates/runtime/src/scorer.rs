@@ -21,6 +21,7 @@ use crate::{
     scored::{By, ScoredAnswers},
     sources::SourceParts,
     tally::Waiting,
+    ways::{Decided, Ways},
 };
 
 /// What a worker needs for one task of its lane.
@@ -72,8 +73,9 @@ impl Pending {
         self.too_old.is_some_and(TooOld::has_come)
     }
 
-    fn read(&self) -> Read<'_> {
-        Read { ticket: self.ticket, event: &self.event, origin: &self.origin }
+    pub(crate) fn read(&self) -> Read<'_> {
+        let Self { ticket, event, origin, route, .. } = self;
+        Read { ticket: *ticket, event, origin, route: Some(&route.name) }
     }
 }
 
@@ -123,8 +125,11 @@ pub struct Scorer {
     by_topic: HashMap<Arc<str>, usize>,
     /// Route name → (route, source index), for records that passed the router.
     routes: HashMap<Arc<str>, (Route, usize)>,
-    /// Source topic → (route, position in `tasks`), for sources that are read directly.
+    /// Source topic → (route, position in `tasks`), for sources whose events are all this lane's.
     direct: HashMap<Arc<str>, (Route, usize)>,
+    /// Of sources that are read without the router although not all of their events are this lane's: the routes that are,
+    /// with their positions in `tasks`.
+    mixed: Ways<(Route, usize)>,
     batcher: Batcher<Box<Pending>>,
     expiry: Expiry,
     /// The last ones get the batches; those before them finish what they had begun.
@@ -136,7 +141,7 @@ pub struct Scorer {
     gauges: Waiting,
 }
 
-/// What a record is, from its topic and the router's headers.
+/// What a record is.
 struct Identity<'s> {
     route: Route,
     /// Position in the lane.
@@ -214,6 +219,9 @@ impl Scorer {
                 direct.insert(source.topic.clone(), (Route::of(&route.name), at));
             }
         }
+        let mixed = Ways::new(plan, lane, |route, task| {
+            Ok::<_, Error>(position(task).map(|at| (Route::of(&route.name), at)))
+        })?;
         let max_batch = lane_plan.max_batch.get();
         let batcher = Batcher::new(tasks.len(), max_batch);
         let gauges = Waiting::new(lane.as_str(), tasks.iter().map(|task| &*task.name));
@@ -226,6 +234,7 @@ impl Scorer {
             by_topic,
             routes,
             direct,
+            mixed,
             batcher,
             expiry: Expiry::default(),
             models: vec![models.with_deadline(lane_plan.run_deadline)],
@@ -244,14 +253,29 @@ impl Scorer {
         Self { timings, ..self }
     }
 
-    /// Route, task, source and coordinates of a record, from its topic and the router's headers.
-    fn identify(&self, event: &Envelope) -> Result<Identity<'_>, Rejection> {
-        let refuse = |detail: String| Rejection::new(Reason::UnknownTask, detail);
-        if let Some((route, task)) = self.direct.get(&event.at.topic) {
-            let source =
-                self.sources.by_topic(&event.at.topic).ok_or_else(|| refuse("unknown source".into()))?;
-            return Ok(Identity { route: route.clone(), task: *task, source, origin: event.at.clone() });
+    /// Route, task, source and coordinates of a record: of an event as the rules say, of what the router sent from its
+    /// topic and headers.
+    fn identify(&self, event: &Envelope) -> Decided<Identity<'_>> {
+        let Some(source) = self.sources.by_topic(&event.at.topic) else {
+            return match self.identify_routed(event) {
+                Ok(identity) => Decided::Own(identity),
+                Err(rejection) => Decided::Refused(rejection),
+            };
+        };
+        let of = |(route, task): &(Route, usize)| Identity {
+            route: route.clone(),
+            task: *task,
+            source,
+            origin: event.at.clone(),
+        };
+        match self.direct.get(&event.at.topic) {
+            Some(way) => Decided::Own(of(way)),
+            None => self.mixed.decide(&self.sources, event).map(of),
         }
+    }
+
+    fn identify_routed(&self, event: &Envelope) -> Result<Identity<'_>, Rejection> {
+        let refuse = |detail: String| Rejection::new(Reason::UnknownTask, detail);
         let &task = self
             .by_topic
             .get(&event.at.topic)
@@ -273,11 +297,13 @@ impl Scorer {
 
     fn admit(&self, ticket: Ticket, event: Envelope, received: Instant) -> Result<Admitted, Otherwise> {
         let Identity { route, task: at, source, origin } = match self.identify(&event) {
-            Ok(found) => found,
-            Err(rejection) => {
-                let read = Read { ticket, event: &event, origin: &event.at };
+            Decided::Own(found) => found,
+            Decided::Settled(verdict) => return Err(Settled { ticket, verdict, output: None }.into()),
+            Decided::Refused(rejection) => {
+                let read = Read { ticket, event: &event, origin: &event.at, route: None };
                 return Err(self.answers.dead_letter(read, &rejection, None).into());
             }
+            Decided::Unread(id) => return Err(Otherwise::Unread(Box::new(Unread { ticket, event, id }))),
         };
         let task = &self.tasks[at];
         let too_old = TooOld::of(event.timestamp_ms, task.deadline);
@@ -298,7 +324,7 @@ impl Scorer {
                     return Err(Otherwise::Unread(Box::new(Unread { ticket, event, id })));
                 }
                 let digest = Some(&self.serving().identities[at].digest);
-                let read = Read { ticket, event: &event, origin: &origin };
+                let read = Read { ticket, event: &event, origin: &origin, route: Some(&route.name) };
                 Err(self.answers.dead_letter(read, &rejection, digest).into())
             }
             Ok((row, carried)) => {

@@ -153,11 +153,7 @@ impl LoadedPipeline {
         let facts = self.facts(topics, lane, true, &reads)?;
         let max_batch_bytes = least_limit(&facts);
         let answers = Answers::new(stage.as_str(), plan.dead_letters.name.clone(), facts)?;
-        // What belongs to no lane is settled by the last lane's stage: a flood of broken events then never
-        // stands before the orders.
-        let owns_rest = plan.lanes.last().is_some_and(|l| l.name == lane);
-        let work =
-            Router::new(plan, lane, owns_rest, self.sources()?, answers)?.with_timings(settings.timings);
+        let work = Router::new(plan, lane, self.sources()?, answers)?.with_timings(settings.timings);
         let group = plan.router_group(lane);
         let instance_id = Some(settings.transactional_id(&plan.pipeline, &stage));
         let consumer = ConsumerOptions { client_id: stage.clone(), group, instance_id, topics: reads };
@@ -186,12 +182,8 @@ impl LoadedPipeline {
             .into_iter()
             .map(|task| (plan.lane_topic(lane, task).into(), BelowStart::Stop))
             .collect();
-        let direct = plan.sources.iter().filter(|source| {
-            source.direct.is_some_and(|route| {
-                matches!(plan.routes[route].action, pipeline::Action::Score { lane: to, .. } if to == lane)
-            })
-        });
-        topics_read.extend(direct.map(reads));
+        let themselves = plan.sources.iter().enumerate().filter(|(index, _)| plan.reads_itself(lane, *index));
+        topics_read.extend(themselves.map(|(_, source)| reads(source)));
         let facts = self.facts(topics, lane, false, &topics_read)?;
         let max_batch_bytes = least_limit(&facts);
         let answers = Answers::new(stage.as_str(), plan.dead_letters.name.clone(), facts)?;

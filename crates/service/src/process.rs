@@ -204,7 +204,7 @@ fn prepare(
                     "no source of this pipeline needs the router; the workers read them all directly".into(),
                 ));
             }
-            for lane in &loaded.plan.lanes {
+            for lane in loaded.plan.routed_lanes() {
                 let (options, work) = loaded.router(settings, &topics, lane.name, lookup.clone())?;
                 stages.add(connection, options, work);
             }

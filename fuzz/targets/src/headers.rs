@@ -45,6 +45,7 @@ fn parse(data: &[u8]) -> Headers {
 /// A record with these headers dies.
 fn refused(original: &Headers, source: Coordinates, detail: &str) {
     let letter = DeadLetter {
+        route: None,
         stage: original.text(headers::DEAD_STAGE).unwrap_or("router").into(),
         reason: Reason::ALL[detail.len() % Reason::ALL.len()],
         detail: detail.to_owned(),
@@ -61,7 +62,8 @@ fn comes_back(letter: &DeadLetter, original: &Headers) {
     let written = letter.headers(original);
     let read = DeadLetter::from_headers(&written).expect("a dead letter's headers are one's");
     assert!(letter.detail.starts_with(&read.detail), "the detail is cut at its end");
-    assert_eq!(read, DeadLetter { detail: read.detail.clone(), ..letter.clone() });
+    let expected = DeadLetter { detail: read.detail.clone(), route: read.route.clone(), ..letter.clone() };
+    assert_eq!(read, expected);
     assert_eq!(written.without_reserved(), original.without_reserved(), "the event's own headers stay");
     let believed = headers::source(original).as_ref() == Some(&letter.source);
     assert!(believed || written.get(headers::ROUTE).is_none(), "a forged route is not believed");
