@@ -5,9 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use anyhow::{Result, ensure};
 use hdrhistogram::Histogram;
 
 use crate::breakdown::{Breakdown, Moments};
+use crate::workload::Lane;
 
 /// What is known of an event that is not through yet.
 #[derive(Debug, Clone, Copy)]
@@ -30,6 +32,8 @@ pub(crate) struct Due {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Answer {
     pub(crate) read: Instant,
+    /// The lane that answered.
+    pub(crate) lane: Option<Lane>,
     /// What the services say of its way, if they do.
     pub(crate) moments: Option<Moments>,
 }
@@ -46,6 +50,10 @@ struct Changes {
 #[derive(Debug)]
 pub(crate) struct Account {
     halves: HashMap<(i32, i64), Half>,
+    /// The lane that each kind belongs to.
+    lanes: &'static [Lane],
+    /// Events that another lane answered.
+    astray: u64,
     /// Events that were due before are answered, but not counted.
     from: Instant,
     /// Microseconds, by kind.
@@ -67,12 +75,15 @@ pub(crate) fn histogram() -> Histogram<u64> {
 }
 
 impl Account {
-    /// For so many kinds of events. Events that are due before `from` are not counted.
-    pub(crate) fn new(kinds: usize, from: Instant) -> Self {
+    /// For kinds of events that belong to these lanes. Events that are due before `from` are not counted.
+    pub(crate) fn new(lanes: &'static [Lane], from: Instant) -> Self {
+        let kinds = lanes.len();
         let all = || (0..kinds).map(|_| histogram()).collect();
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             halves: HashMap::new(),
+            lanes,
+            astray: 0,
             from,
             latencies: all(),
             recent: all(),
@@ -112,8 +123,9 @@ impl Account {
         }
     }
 
-    fn count(&mut self, Due { at: due, kind }: Due, Answer { read, moments }: Answer) {
+    fn count(&mut self, Due { at: due, kind }: Due, Answer { read, lane, moments }: Answer) {
         self.through[kind] += 1;
+        self.astray += u64::from(lane != Some(self.lanes[kind]));
         if due >= self.from {
             let latency = read.saturating_duration_since(due).as_micros() as u64;
             self.latencies[kind].saturating_record(latency.max(1));
@@ -146,6 +158,13 @@ impl Account {
         self.through[kind]
     }
 
+    /// Every event that is answered was answered by the lane that it belongs to.
+    pub(crate) fn ensure_lanes(&self) -> Result<()> {
+        let (astray, all) = (self.astray, self.through());
+        ensure!(astray == 0, "{astray} of {all} events were not answered by the lane that they belong to");
+        Ok(())
+    }
+
     /// Events that are answered, of all kinds.
     pub(crate) fn through(&self) -> u64 {
         self.through.iter().sum()
@@ -175,8 +194,8 @@ mod tests {
     fn latency_counts_from_when_an_event_was_due_whichever_is_told_first() {
         let began = Instant::now();
         let after = |ms| began + Duration::from_millis(ms);
-        let mut account = Account::new(2, after(10));
-        let answer = |ms| Answer { read: after(ms), moments: None };
+        let mut account = Account::new(&[Lane::Precision, Lane::Throughput], after(10));
+        let answer = |ms| Answer { read: after(ms), lane: Some(Lane::Precision), moments: None };
         let due = |kind, ms| Due { at: after(ms), kind };
         account.due((0, 0), due(0, 5));
         account.answered((0, 0), answer(50));
@@ -191,5 +210,21 @@ mod tests {
         assert!((99_800..100_200).contains(&account.latencies(1).max()));
         assert_eq!(account.recent(0, 0.5, true).map(|at| at.as_millis()), Some(40));
         assert_eq!(account.recent(0, 0.5, true), None);
+    }
+
+    #[test]
+    fn an_answer_of_another_lane_is_no_answer_that_counts_for_a_comparison_of_lanes() {
+        let now = Instant::now();
+        let answered = |kind, lane| {
+            let mut account = Account::new(&[Lane::Precision, Lane::Throughput], now);
+            account.due((0, 0), Due { at: now, kind });
+            account.answered((0, 0), Answer { read: now, lane, moments: None });
+            account.ensure_lanes()
+        };
+        assert!(answered(0, Some(Lane::Precision)).is_ok());
+        assert!(answered(1, Some(Lane::Throughput)).is_ok());
+        let astray = answered(0, Some(Lane::Throughput)).expect_err("it is the other lane's");
+        assert!(astray.to_string().contains("1 of 1"), "{astray}");
+        assert!(answered(1, None).is_err(), "an answer says its lane");
     }
 }

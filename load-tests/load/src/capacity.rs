@@ -87,9 +87,9 @@ fn closed_loop(
         ensure!(!scheduled.is_empty() && !events.is_empty(), "one kind is held where another is, too");
     }
     // The last kind is the one that is not held.
-    let kinds = capacity.workload.kinds().len();
+    let lanes = capacity.workload.lanes();
     let counted = |account: &Account| match held {
-        Some(_) => account.through_kind(kinds - 1),
+        Some(_) => account.through_kind(lanes.len() - 1),
         None => account.through(),
     };
     let producer: Producer<Due> = Producer::new(&system.brokers)?;
@@ -100,7 +100,7 @@ fn closed_loop(
     };
     let answers = system.answers()?;
     let began = Instant::now();
-    let mut account = Account::new(kinds, began);
+    let mut account = Account::new(lanes, began);
     let warm_up = Duration::from_secs_f64(capacity.seconds / 3.0);
     let (mut sent, mut sent_on_schedule) = (0, 0);
     let mut from: Option<(Instant, u64)> = None;
@@ -136,6 +136,7 @@ fn closed_loop(
         producer.take_delivered().into_iter().for_each(|d| account.due((d.partition, d.offset), d.tag));
         ensure!(last.elapsed() < QUIET, "nothing is answered any more; see {}", system.logs.display());
     }
+    account.ensure_lanes()?;
     if held.is_some() {
         let p95 = account.latencies(0).value_at_quantile(0.95) as f64 / 1000.0;
         report.figure(format!("{}.held_orders_p95_ms", capacity.name), p95);

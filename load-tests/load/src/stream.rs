@@ -204,9 +204,9 @@ pub(crate) fn flow(
     }
     let counted = began + Duration::from_secs_f64(warm_up_seconds);
     let generator = Generator::start(&system.brokers, plan, began, Arc::clone(place.interrupted))?;
-    let kinds = system.kinds();
-    let mut course = Course::new(kinds, &system.services);
-    let mut account = Account::new(kinds, counted);
+    let lanes = system.lanes();
+    let mut course = Course::new(lanes.len(), &system.services);
+    let mut account = Account::new(lanes, counted);
     if let Some(changes) = &system.changes {
         account = account.with_changes(changes.under_way());
     }
@@ -233,6 +233,7 @@ pub(crate) fn flow(
         }
         pulse.show(|| format!("{sent} of {count} events sent, {} answered", account.through()));
     }
+    account.ensure_lanes().with_context(|| name.to_owned())?;
     let took = began.elapsed().as_secs_f64();
     let late = generator.thread.join().map_err(|_| anyhow!("the generator panicked"))??;
     generator.producer.flush()?;

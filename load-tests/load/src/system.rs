@@ -15,7 +15,7 @@ use crate::changes::Changes;
 use crate::report::Report;
 use crate::saturate::Place;
 use crate::services::{How, Running};
-use crate::workload::{self, PARTITIONS, SOURCE, Workload};
+use crate::workload::{self, Lane, PARTITIONS, SOURCE, Workload};
 
 const OWN_MODEL: &str = "own.onnx";
 
@@ -112,9 +112,9 @@ impl System {
         Ok(system)
     }
 
-    /// How many kinds of events it answers.
-    pub(crate) fn kinds(&self) -> usize {
-        self.workload.kinds().len()
+    /// The lane of each kind of events that it answers.
+    pub(crate) fn lanes(&self) -> &'static [Lane] {
+        self.workload.lanes()
     }
 
     /// A reader of the answers that come from now on.
@@ -150,10 +150,11 @@ pub(crate) struct Answers {
 impl Answers {
     /// Takes the next answer into the account, if one comes within `limit`; says when it was read.
     pub(crate) fn next(&self, limit: Duration, account: &mut Account) -> Result<Option<Instant>> {
-        let found = self.follower.next(limit, |record| Some((source(record)?, moments(record))))?;
-        let Some((at, moments)) = found.flatten() else { return Ok(None) };
+        let found =
+            self.follower.next(limit, |record| Some((source(record)?, lane(record), moments(record))))?;
+        let Some((at, lane, moments)) = found.flatten() else { return Ok(None) };
         let read = Instant::now();
-        account.answered(at, Answer { read, moments });
+        account.answered(at, Answer { read, lane, moments });
         Ok(Some(read))
     }
 }
@@ -162,6 +163,10 @@ impl Answers {
 fn source(record: &Record<'_>) -> Option<(i32, i64)> {
     let (_, partition, offset) = record.header("twinlane-source").and_then(coordinates)?;
     Some((partition, offset))
+}
+
+fn lane(record: &Record<'_>) -> Option<Lane> {
+    Lane::parse(record.header("twinlane-lane")?)
 }
 
 fn moments(record: &Record<'_>) -> Option<Moments> {

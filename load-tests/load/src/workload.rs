@@ -37,6 +37,24 @@ pub(crate) struct Event {
     pub(crate) happened_at: Option<i64>,
 }
 
+/// A lane, as answers name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Lane {
+    Precision,
+    Throughput,
+}
+
+impl Lane {
+    /// What a header says.
+    pub(crate) fn parse(name: &[u8]) -> Option<Self> {
+        match name {
+            b"precision" => Some(Self::Precision),
+            b"throughput" => Some(Self::Throughput),
+            _ => None,
+        }
+    }
+}
+
 /// Whether a workload made this topic.
 pub(crate) fn is_ours(topic: &str) -> bool {
     topic.strip_prefix(PIPELINE).is_some_and(|rest| rest.starts_with('.'))
@@ -64,6 +82,12 @@ pub(crate) enum Workload {
     RoutedToTwoLanes,
     /// Orders and purchases mixed, in one lane with the full models.
     RoutedToOneLane,
+    /// Orders and purchases mixed, in one lane with the full models, whose worker reads them itself.
+    OneLaneDirect,
+    /// Orders and purchases mixed, for two lanes; the precision worker reads them itself, the router forwards the others.
+    TwoLanesOrdersDirect,
+    /// Orders and purchases mixed, for two lanes whose workers both read them themselves.
+    TwoLanesDirect,
     /// Large and small orders mixed, all of them for the full model of one lane.
     LargeAndSmallInOneLane,
     /// Large and small orders mixed, for two lanes: the large ones for the full model, the small ones for the distilled.
@@ -110,7 +134,7 @@ impl Workload {
     /// The service that works.
     pub(crate) fn service(self) -> &'static str {
         match self {
-            Self::Orders | Self::Trivial | Self::Reviews => "precision-worker",
+            Self::Orders | Self::Trivial | Self::Reviews | Self::OneLaneDirect => "precision-worker",
             Self::Purchases | Self::Posts => "throughput-worker",
             _ => "router",
         }
@@ -127,6 +151,8 @@ impl Workload {
                 &["load.precision.order-risk", "load.precision.repeat-purchase"]
             }
             Self::RoutedToTwoLanes => &["load.precision.order-risk", "load.throughput.repeat-purchase"],
+            Self::TwoLanesOrdersDirect => &["load.throughput.repeat-purchase"],
+            Self::OneLaneDirect | Self::TwoLanesDirect => self.scores(),
             Self::LargeAndSmallInOneLane => &["load.precision.order-risk"],
             Self::LargeAndSmallInTwoLanes => &["load.precision.order-risk", "load.throughput.order-risk"],
             Self::ReviewsAndPostsInOneLane => &["load.precision.sentiment"],
@@ -153,6 +179,25 @@ impl Workload {
         }
     }
 
+    /// The lane that each of the kinds belongs to.
+    pub(crate) fn lanes(self) -> &'static [Lane] {
+        match self {
+            Self::Orders | Self::Trivial | Self::Reviews => &[Lane::Precision],
+            Self::Purchases | Self::Posts => &[Lane::Throughput],
+            Self::RoutedBySchema
+            | Self::RoutedByFields
+            | Self::RoutedToOneLane
+            | Self::OneLaneDirect
+            | Self::LargeAndSmallInOneLane
+            | Self::ReviewsAndPostsInOneLane => &[Lane::Precision, Lane::Precision],
+            Self::RoutedToTwoLanes
+            | Self::TwoLanesOrdersDirect
+            | Self::TwoLanesDirect
+            | Self::LargeAndSmallInTwoLanes
+            | Self::ReviewsAndPostsInTwoLanes => &[Lane::Precision, Lane::Throughput],
+        }
+    }
+
     /// Which of the kinds an event is.
     fn kind(self, event: &ReferenceEvent) -> usize {
         let is_first = match self {
@@ -167,16 +212,27 @@ impl Workload {
     /// All services that it takes to answer its events.
     pub(crate) fn services(self) -> &'static [&'static str] {
         match self {
-            Self::Orders | Self::Trivial | Self::Reviews => &["precision-worker"],
+            Self::Orders | Self::Trivial | Self::Reviews | Self::OneLaneDirect => &["precision-worker"],
             Self::Purchases | Self::Posts => &["throughput-worker"],
+            Self::TwoLanesDirect => &["precision-worker", "throughput-worker"],
             Self::RoutedBySchema
             | Self::RoutedByFields
             | Self::RoutedToOneLane
             | Self::LargeAndSmallInOneLane
             | Self::ReviewsAndPostsInOneLane => &["router", "precision-worker"],
-            Self::RoutedToTwoLanes | Self::LargeAndSmallInTwoLanes | Self::ReviewsAndPostsInTwoLanes => {
-                &["router", "precision-worker", "throughput-worker"]
-            }
+            Self::RoutedToTwoLanes
+            | Self::TwoLanesOrdersDirect
+            | Self::LargeAndSmallInTwoLanes
+            | Self::ReviewsAndPostsInTwoLanes => &["router", "precision-worker", "throughput-worker"],
+        }
+    }
+
+    /// Whether the workers of a lane read mixed events themselves.
+    fn reads_itself(self, lane: &str) -> bool {
+        match self {
+            Self::OneLaneDirect | Self::TwoLanesDirect => true,
+            Self::TwoLanesOrdersDirect => lane == "precision",
+            _ => false,
         }
     }
 
@@ -369,7 +425,8 @@ impl Workload {
                     json!({"name": format!("other-{number}"), "from": "events", "when": when, "task": task,
                            "lane": "precision"})
                 });
-                let second = if self == Self::RoutedToTwoLanes { "throughput" } else { "precision" };
+                let two = [Self::RoutedToTwoLanes, Self::TwoLanesOrdersDirect, Self::TwoLanesDirect];
+                let second = if two.contains(&self) { "throughput" } else { "precision" };
                 (
                     json!(["order", "purchase"]),
                     json!({"order-risk": task("order-risk"), "repeat-purchase": task("repeat-purchase")}),
@@ -389,6 +446,7 @@ impl Workload {
             lane["device"] = json!(["cpu"]);
             lane["model_threads"] = 1.into();
             lane["partitions"] = PARTITIONS.into();
+            lane["direct"] = self.reads_itself(name).into();
             lane
         };
         let mut lanes = json!({});
