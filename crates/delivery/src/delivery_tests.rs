@@ -1,4 +1,5 @@
 use super::*;
+use crate::Sign;
 
 const FLOOR: Duration = Duration::from_millis(10);
 
@@ -21,7 +22,8 @@ impl Fixture {
 
     fn settle(&mut self, number: i32, offset: i64, dead: bool) {
         let ticket = self.delivery.arrive(&partition(number), offset, 1).expect("assigned");
-        let answer = Answer { output: Some(offset), bytes: 1, dead };
+        let sign = if dead { Sign::Dead } else { Sign::Good };
+        let answer = Answer { output: Some(offset), bytes: 1, sign };
         self.delivery.settle(ticket, answer).expect("its first verdict");
     }
 

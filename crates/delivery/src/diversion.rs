@@ -15,6 +15,17 @@
 
 use std::time::Duration;
 
+/// What a record's answer says of whether its stage works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sign {
+    /// It does.
+    Good,
+    /// It makes a dead letter of it.
+    Dead,
+    /// Nothing: the record is another stage's. However many of those there are between dead letters, they excuse none.
+    None,
+}
+
 /// The most dead letters that one partition may divert.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct DeadLetterLimit {
@@ -43,17 +54,26 @@ pub(crate) struct Diversion {
 }
 
 impl Diversion {
-    /// Whether a record with this verdict may leave, and if so counts it. One that may not is over the limit.
-    pub(crate) fn admit(&mut self, dead: bool, limit: &DeadLetterLimit) -> bool {
-        if !dead {
-            if self.trips > 0 {
-                *self = Self::default();
-            }
-            self.consecutive = 0;
-            self.good += 1;
-            self.forget_half();
-            return true;
+    /// Whether a record with this sign may leave, and if so counts it. One that may not is over the limit.
+    pub(crate) fn admit(&mut self, sign: Sign, limit: &DeadLetterLimit) -> bool {
+        match sign {
+            Sign::Good => self.good_one(),
+            Sign::Dead => return self.dead_one(limit),
+            Sign::None => {}
         }
+        true
+    }
+
+    fn good_one(&mut self) {
+        if self.trips > 0 {
+            *self = Self::default();
+        }
+        self.consecutive = 0;
+        self.good += 1;
+        self.forget_half();
+    }
+
+    fn dead_one(&mut self, limit: &DeadLetterLimit) -> bool {
         let sample = self.good + self.dead + 1;
         let many = sample >= DeadLetterLimit::SAMPLE
             && limit.ratio < 1.0
@@ -89,7 +109,20 @@ mod tests {
     const LIMIT: DeadLetterLimit = DeadLetterLimit { consecutive: 3, ratio: 0.5 };
 
     fn admitted(diversion: &mut Diversion, verdicts: impl IntoIterator<Item = bool>) -> usize {
-        verdicts.into_iter().take_while(|&dead| diversion.admit(dead, &LIMIT)).count()
+        let sign = |dead| if dead { Sign::Dead } else { Sign::Good };
+        verdicts.into_iter().take_while(|&dead| diversion.admit(sign(dead), &LIMIT)).count()
+    }
+
+    #[test]
+    fn what_is_another_stages_neither_excuses_dead_letters_nor_forgives_them() {
+        let mut diversion = Diversion::default();
+        // A tenth is this stage's own, and all of it dies.
+        let own = |number: usize| if number.is_multiple_of(10) { Sign::Dead } else { Sign::None };
+        let left = (0..).map(own).take_while(|&sign| diversion.admit(sign, &LIMIT));
+        assert_eq!(left.filter(|&sign| sign == Sign::Dead).count(), 3, "the fourth in a row");
+        diversion.trip();
+        assert!(diversion.admit(Sign::None, &LIMIT));
+        assert!(!diversion.admit(Sign::Dead, &LIMIT), "nothing good has come since");
     }
 
     #[test]

@@ -16,7 +16,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{DeadLetterLimit, Epoch, Run, Taken, Ticket, TopicPartition, Window, diversion::Diversion};
+use crate::{DeadLetterLimit, Epoch, Run, Sign, Taken, Ticket, TopicPartition, Window, diversion::Diversion};
 
 /// Why the ledger did not take something. None of these is a failure: stale work is dropped and goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -42,8 +42,8 @@ pub struct Answer<O> {
     pub output: Option<O>,
     /// Bytes that this adds to the record's share of the budget.
     pub bytes: usize,
-    /// It produces a dead letter; see [`DeadLetterLimit`].
-    pub dead: bool,
+    /// Whether it produces a dead letter; see [`DeadLetterLimit`].
+    pub sign: Sign,
 }
 
 #[derive(Clone, Debug)]
@@ -51,7 +51,7 @@ struct Entry<O> {
     offset: i64,
     bytes: usize,
     settled: bool,
-    dead: bool,
+    sign: Sign,
     output: Option<O>,
 }
 
@@ -99,7 +99,7 @@ impl<'l, O> Taking<'l, O> {
             if !(always && taken == 0) && taken + entry.bytes > room {
                 break;
             }
-            if limit.is_some_and(|limit| !diversion.admit(entry.dead, limit)) {
+            if limit.is_some_and(|limit| !diversion.admit(entry.sign, limit)) {
                 slot.over_limit = true;
                 break;
             }
@@ -272,7 +272,7 @@ impl<O> Ledger<O> {
         }
         slot.last_offset = Some(offset);
         let arrival = slot.front + slot.entries.len() as u64;
-        slot.entries.push_back(Entry { offset, bytes, settled: false, dead: false, output: None });
+        slot.entries.push_back(Entry { offset, bytes, settled: false, sign: Sign::None, output: None });
         self.records += 1;
         self.bytes += bytes;
         Ok(Ticket { slot: id, epoch: slot.epoch, arrival })
@@ -290,7 +290,7 @@ impl<O> Ledger<O> {
             return Err(Refused::SettledTwice);
         }
         entry.settled = true;
-        entry.dead = answer.dead;
+        entry.sign = answer.sign;
         entry.output = answer.output;
         entry.bytes += answer.bytes;
         self.bytes += answer.bytes;
@@ -392,7 +392,7 @@ mod tests {
     }
 
     fn answer(output: Option<i64>, bytes: usize) -> Answer<i64> {
-        Answer { output, bytes, dead: false }
+        Answer { output, bytes, sign: Sign::Good }
     }
 
     fn everything(ledger: &mut Ledger<i64>) -> Window<i64> {

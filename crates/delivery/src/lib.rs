@@ -20,7 +20,7 @@ mod window;
 pub use budget::{Budget, Limits, Pressure};
 pub use cadence::Cadence;
 pub use delivery::{Delivery, Ended, Options, Order};
-pub use diversion::DeadLetterLimit;
+pub use diversion::{DeadLetterLimit, Sign};
 pub use ledger::{Answer, Ledger, Refused};
 pub use partition::{Epoch, Ticket, TopicPartition};
 pub use transaction::{Next, Reply, Request};

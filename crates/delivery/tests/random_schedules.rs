@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use proptest::prelude::*;
-use twinlane_delivery::{Answer, Ledger, Refused, Ticket, TopicPartition, Window};
+use twinlane_delivery::{Answer, Ledger, Refused, Sign, Ticket, TopicPartition, Window};
 
 const PARTITIONS: i32 = 3;
 
@@ -118,7 +118,7 @@ proptest! {
                 Step::Settle(which, answers) if !tickets.is_empty() => {
                     let (ticket, p, offset) = tickets.swap_remove(which.index(tickets.len()));
                     let current = ledger.is_current(ticket);
-                    let settled = ledger.settle(ticket, Answer { output: answers.then_some((p, offset)), bytes: 3, dead: false });
+                    let settled = ledger.settle(ticket, Answer { output: answers.then_some((p, offset)), bytes: 3, sign: Sign::Good });
                     prop_assert_eq!(settled.is_ok(), current);
                     if settled.is_ok() && !answers {
                         silent.push((p, offset));
@@ -179,7 +179,7 @@ proptest! {
         ledger.assign(partition(0));
         for n in 0..offsets as i64 {
             let ticket = ledger.arrive(&partition(0), offset_of(n), 7).expect("assigned");
-            ledger.settle(ticket, Answer { output: Some((0, n)), bytes: 5, dead: false }).expect("first verdict");
+            ledger.settle(ticket, Answer { output: Some((0, n)), bytes: 5, sign: Sign::Good }).expect("first verdict");
         }
         let mut windows = 0;
         while ledger.has_settled() {

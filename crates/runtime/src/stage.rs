@@ -12,7 +12,9 @@ use std::{
 };
 
 use crossbeam_channel::{Receiver, Sender, bounded, never, select, tick};
-use twinlane_delivery::{Answer, Budget, Delivery, Ended, Limits, Order, Pressure, Refused, TopicPartition};
+use twinlane_delivery::{
+    Answer, Budget, Delivery, Ended, Limits, Order, Pressure, Refused, Sign, TopicPartition,
+};
 use twinlane_kafka::{
     Connection, Consumer, ConsumerOptions, Inbound, Outcome, Outgoing, Progress, Pulse, Transactor,
     TransactorOptions,
@@ -336,8 +338,12 @@ impl<W: Work> Loop<'_, W> {
                 spans.settled(ticket, verdict, output.as_mut());
             }
             let bytes = output.as_ref().map_or(0, Outgoing::size);
-            let dead = matches!(verdict, Verdict::DeadLettered(_));
-            match self.delivery.settle(ticket, Answer { output, bytes, dead }) {
+            let sign = match verdict {
+                Verdict::DeadLettered(_) => Sign::Dead,
+                Verdict::Elsewhere => Sign::None,
+                Verdict::Routed | Verdict::Scored | Verdict::Expired | Verdict::Skipped => Sign::Good,
+            };
+            match self.delivery.settle(ticket, Answer { output, bytes, sign }) {
                 Ok(()) => {
                     self.settled_since.get_or_insert_with(Instant::now);
                     self.tally.verdict(verdict);

@@ -6,7 +6,7 @@ use super::{
     broker::{Broker, Open, Partition, Record},
     worker::{Callback, Out, Worker, named, number},
 };
-use crate::{Answer, Ended, Next, Reply, Request};
+use crate::{Answer, Ended, Next, Reply, Request, Sign};
 
 /// Rules of the delivery argument that can be taken out.
 #[derive(Clone, Copy, Debug)]
@@ -262,7 +262,7 @@ impl World {
             Step::Settle(_, record) => {
                 let at = worker.tickets.iter().position(|(_, of)| *of == record).expect("it has a ticket");
                 let (ticket, record) = worker.tickets.remove(at);
-                let answer = Answer { output: Some(record), bytes: 0, dead: false };
+                let answer = Answer { output: Some(record), bytes: 0, sign: Sign::Good };
                 worker.delivery.settle(ticket, answer).expect("stale tickets were forgotten");
             }
             Step::Tick(_) => {}

@@ -226,7 +226,9 @@ fn a_member_that_comes_back_as_another_drops_what_it_had_and_vouches_for_nothing
     let mut ledger = Ledger::new();
     ledger.assign(partitions[0].clone());
     let ticket = ledger.arrive(&partitions[0], 0, 1).expect("assigned");
-    ledger.settle(ticket, Answer { output: None, bytes: 1, dead: false }).expect("settled once");
+    ledger
+        .settle(ticket, Answer { output: None, bytes: 1, sign: twinlane_delivery::Sign::Good })
+        .expect("settled once");
     let outcome = outcome_of(&transactor, ledger.take_settled(usize::MAX, |_| true));
     assert!(matches!(outcome, Outcome::Aborted(_)), "{outcome:?}");
     drop(done);

@@ -107,7 +107,10 @@ impl Member {
         for _ in 0..records {
             let ticket = self.ledger.arrive(&partition(), self.next_offset, 1).expect("assigned");
             self.ledger
-                .settle(ticket, Answer { output: Some(answer()), bytes: 1, dead: false })
+                .settle(
+                    ticket,
+                    Answer { output: Some(answer()), bytes: 1, sign: twinlane_delivery::Sign::Good },
+                )
                 .expect("settled once");
             self.next_offset += 1;
         }

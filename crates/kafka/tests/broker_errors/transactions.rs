@@ -227,7 +227,10 @@ fn without_a_valid_membership_nothing_is_committed() {
     ledger.assign(support::partition());
     let ticket = ledger.arrive(&support::partition(), 0, 1).expect("assigned");
     ledger
-        .settle(ticket, twinlane_delivery::Answer { output: None, bytes: 0, dead: false })
+        .settle(
+            ticket,
+            twinlane_delivery::Answer { output: None, bytes: 0, sign: twinlane_delivery::Sign::Good },
+        )
         .expect("settled once");
     let mut window = ledger.take_settled(usize::MAX, |_| true);
     for _ in 0..3 {
