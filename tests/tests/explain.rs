@@ -149,3 +149,35 @@ fn what_became_of_an_event_is_found_wherever_it_stands() {
         assert!(refused.output().contains(remedy), "{}", refused.output());
     }
 }
+
+#[test]
+fn what_became_of_an_event_is_found_where_workers_read_a_mixed_topic_themselves() {
+    let shop = Shop::open();
+    shop.rewrite("precision: { model: full,", "precision: { model: full, direct: true,");
+    let order = |id, step: Json, expected, reason| {
+        event(id, "events", json!({ "kind": "order", "id": id, "recent": [step] }), expected, reason)
+    };
+    let click = json!({ "kind": "click", "id": 9, "a": 1, "b": 1.5, "c": -2 });
+    let mut account = Checker::new();
+    let events = [
+        order(0, json!({ "amount": 10.0 }), Expected::Answer, None),
+        order(3, json!({ "age_s": 10.0 }), Expected::DeadLetter, Some("missing_field")),
+        event(9, "events", click, Expected::Skip, None),
+    ];
+    shop.produce(&events, &mut account);
+    // No router: nobody reads the click.
+    let _worker = shop.start("precision-worker", 0);
+    let verdict = shop.verdict(&mut account);
+    assert!(verdict.is_clean(), "{verdict:?}");
+
+    let answered = explained(&shop, &shop.produced_at(0), 0);
+    assert_eq!((&answered["outcome"], &answered["routed"]), (&json!("answered"), &Json::Null), "{answered}");
+    let dead = explained(&shop, &shop.produced_at(3), 0);
+    assert_eq!(dead["outcome"], "dead_lettered", "{dead}");
+    assert_eq!(dead["dead_letters"][0]["dead_letter"]["route"], "events-order-risk", "{dead}");
+    let waiting = explained(&shop, &shop.produced_at(9), 0);
+    assert_eq!((&waiting["outcome"], &waiting["routed"]), (&json!("waiting"), &Json::Null), "{waiting}");
+    let groups = waiting["readers"].as_array().expect("a list").iter();
+    let groups: Vec<_> = groups.filter_map(|reader| reader["group"].as_str()).collect();
+    assert_eq!(groups, [shop.topic("precision"), shop.topic("router.throughput")]);
+}

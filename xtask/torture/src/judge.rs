@@ -13,7 +13,7 @@ use twinlane_testkit::client;
 use crate::content::{self, First};
 use crate::feed::{Confirmed, ID};
 use crate::load::Load;
-use crate::shop::{DEAD_LETTERS, LANES, OUTPUTS, SOURCES, Source};
+use crate::shop::{self, DEAD_LETTERS, OUTPUTS, SOURCES, Source};
 
 /// How many examples of wrong content are kept.
 const EXAMPLES: usize = 10;
@@ -106,7 +106,7 @@ pub(crate) fn judge(bootstrap: &str, load: &Load, confirmed: &[Confirmed]) -> Re
 /// Where the router is what repeated: events that stand twice on a lane's topic.
 fn routed_again(bootstrap: &str) -> Result<Vec<String>> {
     let (mut seen, mut again) = (HashSet::new(), BTreeMap::<String, u64>::new());
-    for topic in LANES {
+    for topic in shop::lanes(bootstrap)? {
         client::read_to_end(bootstrap, topic, |record| {
             let source = record.header("twinlane-source").unwrap_or_default().to_vec();
             if !seen.insert((topic, source)) {

@@ -40,6 +40,9 @@ pub(crate) struct Arguments {
     /// Small models whose answers the rig computes, or those of the pipeline `commerce`.
     #[arg(long, value_enum, default_value_t = Models::Trivial)]
     models: Models,
+    /// The precision workers read the mixed topic themselves, without the router.
+    #[arg(long)]
+    direct: bool,
     /// Only these faults: names, or their beginnings.
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     faults: Vec<String>,
@@ -111,6 +114,9 @@ impl Arguments {
             self.mode.name(),
             self.models.name()
         );
+        if self.direct {
+            again.push_str(" --direct");
+        }
         if !self.faults.is_empty() {
             again.push_str(&format!(" --faults {}", self.faults.join(",")));
         }

@@ -11,7 +11,7 @@ use twinlane_testkit::{Broker, client, wait};
 
 use crate::feed::Feed;
 use crate::fleet::Fleet;
-use crate::shop::{DEAD_LETTERS, GROUPS, LANES, OUTPUTS, Role, Source};
+use crate::shop::{self, DEAD_LETTERS, GROUPS, OUTPUTS, Role, Source};
 use crate::watch::{Strand, Watch};
 
 /// Everything that runs.
@@ -77,7 +77,10 @@ impl Rig {
     fn stuck(&self) -> Result<Vec<String>> {
         let mut lines = Vec::new();
         let ends = client::Ends::new(&self.bootstrap)?;
-        let written = LANES.into_iter().chain(OUTPUTS.map(|(topic, _)| topic)).chain([DEAD_LETTERS]);
+        let written = shop::lanes(&self.bootstrap)?
+            .into_iter()
+            .chain(OUTPUTS.map(|(topic, _)| topic))
+            .chain([DEAD_LETTERS]);
         for topic in written {
             for partition in 0..client::partitions(&self.bootstrap, topic)? {
                 let (stable, end) = ends.of(topic, partition)?;

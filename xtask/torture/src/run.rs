@@ -66,7 +66,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
         "transaction.abort.timed.out.transaction.cleanup.interval.ms": 1000, "group.initial.rebalance.delay.ms": 0,
         "transaction.timeout.ms": 5000, "session.timeout.ms": 10_000, "heartbeat.interval.ms": 1000,
         "topic.metadata.refresh.interval.ms": 10_000, "tolerance": crate::content::TOLERANCE,
-        "events_per_s": arguments.per_second(), "models": arguments.models.name(),
+        "events_per_s": arguments.per_second(), "models": arguments.models.name(), "direct": arguments.direct,
     });
     println!("seed {seed}, mode {}; again with: {}", arguments.mode.name(), arguments.again(seed));
     println!("settings {settings}");
@@ -80,7 +80,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<bool> {
     };
     let broker = Broker::start_own(&options)?;
     let (bootstrap, proxied) = (broker.bootstrap().to_owned(), broker.proxied_bootstrap());
-    let pipeline = shop::open(&bootstrap, folder.path(), arguments.models)?;
+    let pipeline = shop::open(&bootstrap, folder.path(), arguments.models, arguments.direct)?;
     let fleet = Fleet::start(&Start {
         binaries: &arguments.binaries,
         pipeline: &pipeline,

@@ -84,8 +84,13 @@ pub(crate) const OUTPUTS: [(&str, Role); 4] = [
 pub(crate) const DEAD_LETTERS: &str = "torture.dead-letters";
 
 /// The topics between the router and the workers.
-pub(crate) const LANES: [&str; 3] =
-    ["torture.precision.order", "torture.throughput.root", "torture.throughput.lookup"];
+const LANES: [&str; 3] = ["torture.precision.order", "torture.throughput.root", "torture.throughput.lookup"];
+
+/// Those of them that there are: a lane whose workers read mixed topics themselves has none.
+pub(crate) fn lanes(bootstrap: &str) -> Result<Vec<&'static str>> {
+    let there = client::topics(bootstrap)?;
+    Ok(LANES.into_iter().filter(|lane| there.iter().any(|topic| topic == lane)).collect())
+}
 
 /// The consumer groups, each with the topics that it reads.
 pub(crate) const GROUPS: [(&str, &[&str]); 4] = [
@@ -108,7 +113,7 @@ pub(crate) const COORDINATED: [Coordinated<'static>; 8] = [
 ];
 
 /// Writes the pipeline file into `folder` and creates the topics that must not be as Twinlane would create them.
-pub(crate) fn open(bootstrap: &str, folder: &Path, models: Models) -> Result<PathBuf> {
+pub(crate) fn open(bootstrap: &str, folder: &Path, models: Models, direct: bool) -> Result<PathBuf> {
     let text = match models {
         Models::Trivial => include_str!("shop.yaml"),
         Models::Reference => include_str!("reference.yaml"),
@@ -124,7 +129,8 @@ pub(crate) fn open(bootstrap: &str, folder: &Path, models: Models) -> Result<Pat
         .replace("{root_inputs}", &inputs("repeat-purchase"))
         .replace("{models}", &models.to_string_lossy())
         .replace("{commerce}", &commerce.to_string_lossy())
-        .replace("{partitions}", PARTITIONS);
+        .replace("{partitions}", PARTITIONS)
+        .replace("{direct}", &direct.to_string());
     let file = folder.join("pipeline.yaml");
     std::fs::write(&file, text).context("writing the pipeline file")?;
     for source in SOURCES {
