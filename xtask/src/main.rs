@@ -125,6 +125,9 @@ struct Torture {
     /// Small models whose answers the rig computes, or those of the pipeline `commerce` on its events.
     #[arg(long, default_value = "trivial", value_parser = ["trivial", "reference"])]
     models: String,
+    /// The precision workers read the mixed topic themselves, without the router.
+    #[arg(long)]
+    direct: bool,
     /// Only these faults: names, or their beginnings, such as `kill,broker-kill`.
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     faults: Vec<String>,
@@ -152,6 +155,7 @@ impl Torture {
         // The program runs in the repository's folder, this one where it was typed.
         let logs = self.keep_logs.as_ref().and_then(|folder| std::path::absolute(folder).ok());
         add("--keep-logs", logs.map(Into::into));
+        arguments.extend(self.direct.then(|| "--direct".into()));
         arguments
     }
 }
@@ -367,10 +371,11 @@ mod tests {
 
     #[test]
     fn the_rig_is_given_what_was_typed() {
-        let typed = "torture --minutes 1.5 --seed 7 --faults kill,scale --mode overlap --models reference";
+        let typed =
+            "torture --minutes 1.5 --seed 7 --faults kill,scale --mode overlap --models reference --direct";
         let typed: Vec<&str> = typed.split(' ').collect();
         let Ok(Task::Torture(torture)) = parsed(&typed) else { panic!("not a torture") };
-        let given = "--minutes 1.5 --mode overlap --models reference --seed 7 --faults kill,scale";
+        let given = "--minutes 1.5 --mode overlap --models reference --seed 7 --faults kill,scale --direct";
         assert_eq!(torture.arguments().join(" ".as_ref()), given);
         assert!(parsed(&["torture", "--mode", "gently"]).is_err());
     }
