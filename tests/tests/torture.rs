@@ -1,6 +1,6 @@
 //! The torture rig as a whole, for two minutes with a fixed seed, and a verdict: of processes killed, stopped, hung and
-//! gone, a broker killed, the network cut, workers that come and go and a topic that grows, as many as fit. Then for a minute
-//! with precision workers that read the mixed topic themselves.
+//! gone, a broker killed, the network cut, workers that come and go and a topic that grows, as many as fit. Then for forty
+//! seconds with precision workers that read the mixed topic themselves.
 
 use std::{
     process::Command,
