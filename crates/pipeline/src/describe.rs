@@ -51,6 +51,13 @@ impl fmt::Display for Plan {
                     None => writeln!(f)?,
                 }
             }
+            if let Some(source) = self.reads_tasks_in_one_row(lane.name) {
+                writeln!(
+                    f,
+                    "    note: the tasks of {} wait for each other; without `direct: true` the router keeps them apart",
+                    source.topic
+                )?;
+            }
         }
         if self.needs_router() {
             let groups: Vec<_> = self.routed_lanes().map(|l| self.router_group(l.name)).collect();

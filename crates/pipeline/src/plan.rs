@@ -464,6 +464,22 @@ impl Plan {
         }
     }
 
+    /// A mixed source of which a lane's workers read several tasks themselves: an answer waits there for all that comes before
+    /// it, whichever task that is of.
+    pub fn reads_tasks_in_one_row(&self, lane: LaneName) -> Option<&Source> {
+        let (_, source) = self.sources.iter().enumerate().find(|&(index, _)| {
+            let mut tasks = self.routes.iter().filter(|route| route.source == index).filter_map(|route| {
+                match route.action {
+                    Action::Score { task, lane: to } if to == lane => Some(task),
+                    _ => None,
+                }
+            });
+            let first = tasks.next();
+            self.reads_itself(lane, index) && tasks.any(|task| Some(task) != first)
+        })?;
+        Some(source)
+    }
+
     /// Lanes that the router has a stage for; it reads every mixed source.
     pub fn routed_lanes(&self) -> impl Iterator<Item = &Lane> {
         let is_mixed = self.sources.iter().any(|source| source.direct.is_none());

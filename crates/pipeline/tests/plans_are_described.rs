@@ -97,3 +97,13 @@ fn a_lane_whose_workers_read_mixed_sources_has_no_topics_of_its_own_and_no_stage
         "{of_one}"
     );
 }
+
+#[test]
+fn a_lane_that_reads_several_tasks_from_one_source_itself_is_told_that_they_wait_for_each_other() {
+    let note = "note: the tasks of shop.events wait for each other; without `direct: true` the router keeps them apart";
+    let two = SHOP.replace("from: events, task: click, lane: throughput }", "from: events, when: event.paid, task: risk, lane: throughput }\n  - { from: events, task: click, lane: throughput }").replace("models: { full: risk.onnx }", "models: { full: risk.onnx, distilled: small.onnx }");
+    let direct = |text: &str| described(&text.replace("max_batch: 64,", "max_batch: 64, direct: true,"));
+    assert!(direct(&two).contains(note), "{}", direct(&two));
+    assert!(!described(&two).contains("wait for each other"), "the router keeps them apart");
+    assert!(!direct(SHOP).contains("wait for each other"), "one task");
+}
